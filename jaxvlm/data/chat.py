@@ -1,0 +1,133 @@
+"""Text in and out: tokenizer, chat template, image placeholders.
+
+The tokenizer comes from a local Hugging Face folder through `AutoTokenizer`,
+which needs neither torch nor torchvision; `AutoProcessor` needs both, so the
+one thing it would do for us, repeating the image placeholder, is done here.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from jaxvlm.data import layout
+from jaxvlm.data.layout import Grid, VisionLayout
+
+IMAGE_PAD = "<|image_pad|>"
+END_OF_TURN = "<|im_end|>"
+PAD = "<|endoftext|>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Chat:
+  """A tokenizer with its chat template and the geometry of pictures.
+
+  Attributes:
+    tokenizer: a transformers fast tokenizer.
+    layout: turns a picture's grid into a number of image tokens.
+  """
+
+  tokenizer: Any
+  layout: VisionLayout
+
+  @functools.cached_property
+  def eos_id(self) -> int:
+    """The end of a turn, with which every completion ends."""
+    return self._id(END_OF_TURN)
+
+  @functools.cached_property
+  def pad_id(self) -> int:
+    return self._id(PAD)
+
+  @functools.cached_property
+  def image_token_id(self) -> int:
+    return self._id(IMAGE_PAD)
+
+  @property
+  def vocab_size(self) -> int:
+    """Tokens the tokenizer knows; the model's head may be padded beyond."""
+    return len(self.tokenizer)
+
+  def _id(self, token: str) -> int:
+    found = self.tokenizer.convert_tokens_to_ids(token)
+    if found is None or found == self.tokenizer.unk_token_id:
+      raise ValueError(
+        f"the tokenizer has no token {token!r}: expected the tokenizer of a"
+        " Qwen2.5-VL folder (its special tokens are part of the format)"
+      )
+    return found
+
+  def prompt(self, question: str, grids: Sequence[Grid] = ()) -> list[int]:
+    """Returns the token ids of one user turn, ready for the answer.
+
+    Args:
+      question: the user's text; pictures stand in front of it.
+      grids: one (frames, rows, columns) per picture.
+    """
+    if IMAGE_PAD in question:
+      raise ValueError(
+        f"the question contains {IMAGE_PAD}: pictures are put in front of the"
+        " text by the chat template, remove the placeholder"
+      )
+    content = [{"type": "image"} for _ in grids]
+    content.append({"type": "text", "text": question})
+    text = self.tokenizer.apply_chat_template(
+      [{"role": "user", "content": content}],
+      tokenize=False,
+      add_generation_prompt=True,
+    )
+    head, *tails = text.split(IMAGE_PAD)
+    if len(tails) != len(grids):
+      raise ValueError(
+        f"the chat template wrote {len(tails)} image placeholders for"
+        f" {len(grids)} picture(s): expected Qwen2.5-VL's template; a text-only"
+        " template drops pictures"
+      )
+    for grid, tail in zip(grids, tails, strict=True):
+      head += IMAGE_PAD * layout.image_tokens(self.layout, grid) + tail
+    return self.tokenizer.encode(head, add_special_tokens=False)
+
+  def completion(self, text: str) -> list[int]:
+    """Returns the token ids of an answer, ended by the end of the turn."""
+    if not text:
+      raise ValueError("the response is empty: expected text to learn from")
+    ids = self.tokenizer.encode(text, add_special_tokens=False)
+    return [*ids, self.eos_id]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """Returns the text of an answer, up to the end of the turn."""
+    ids = list(ids)
+    if self.eos_id in ids:
+      ids = ids[: ids.index(self.eos_id)]
+    return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
+  """Loads tokenizer and chat template of a local Hugging Face folder.
+
+  Raises:
+    FileNotFoundError: no folder or no tokenizer in it.
+    ValueError: no chat template.
+  """
+  from transformers import AutoTokenizer  # slow to import
+
+  folder = pathlib.Path(folder)
+  names = ("tokenizer.json", "vocab.json")
+  if not any((folder / name).is_file() for name in names):
+    raise FileNotFoundError(
+      f"{folder} has neither {' nor '.join(names)}: expected a local Hugging"
+      " Face folder with a tokenizer (nothing is downloaded)"
+    )
+  tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  # Official folders keep the multimodal template beside the tokenizer's own.
+  separate = folder / "chat_template.json"
+  if separate.is_file():
+    tokenizer.chat_template = json.loads(separate.read_text())["chat_template"]
+  if not tokenizer.chat_template:
+    raise ValueError(
+      f"{folder} has no chat template: expected chat_template.jinja,"
+      " chat_template.json, or the field in tokenizer_config.json"
+    )
+  return Chat(tokenizer, vision)

@@ -1,0 +1,57 @@
+"""Batches by step through grain: prefetched, and the same for any workers.
+
+The elements of the data set *are* whole batches, indexed by step; workers
+only decide who computes which element. This is the one data module that
+imports grain (and through it jax).
+"""
+
+from collections.abc import Iterator
+
+import grain
+
+from jaxvlm.data import rows
+from jaxvlm.data.plan import Plan
+from jaxvlm.data.rows import Encoder, HostBatch, Survey
+
+
+class BatchSource(grain.sources.RandomAccessDataSource):
+  """Steps as records: `source[step]` is the batch of that step."""
+
+  def __init__(
+    self, survey: Survey, plan: Plan, encoder: Encoder, steps: int
+  ):
+    self._survey = survey
+    self._plan = plan
+    self._encoder = encoder
+    self._steps = steps
+
+  def __len__(self) -> int:
+    return self._steps
+
+  def __getitem__(self, step: int) -> HostBatch:
+    numbers, bucket = self._plan.batch(step)
+    return rows.make_batch(
+      [self._survey.row(number) for number in numbers],
+      lambda failure: self._survey.row(self._plan.spare(step, failure)),
+      self._encoder.buckets[bucket],
+      self._encoder,
+    )
+
+
+def batches(
+  source: BatchSource, *, start: int = 0, workers: int = 0
+) -> Iterator[HostBatch]:
+  """Yields the batches of steps start, start + 1, …
+
+  Args:
+    source: steps as records.
+    start: first step; a resumed run passes the restored one.
+    workers: processes that prepare batches; 0 prefetches in threads.
+  """
+  # A batch is large: a few in flight hide the work, more only take memory.
+  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+  data = grain.MapDataset.source(source).slice(slice(start, len(source)))
+  stream = data.to_iter_dataset(options)
+  if workers:
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(workers, 2))
+  return iter(stream)

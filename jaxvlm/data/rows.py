@@ -1,0 +1,318 @@
+"""Rows of a data set, encoded and collated into static-shape batches.
+
+A `Row` is what a source yields: text, answer, pictures by reference. One pass
+over row metadata (`survey`) reads picture headers, counts tokens and decides
+drops and buckets before the first step; nothing is decoded for it.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxvlm.data import images, layout
+from jaxvlm.data.chat import Chat
+from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.layout import Grid
+from jaxvlm.typing import Batch, Prompts
+
+Picture = str | pathlib.Path | bytes | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One problem.
+
+  Attributes:
+    id: names the row in messages and logs.
+    question: the user's text.
+    answer: the exact answer that the reward compares with.
+    images: where the pictures are; loaded when the row is used.
+    responses: texts to learn from (SFT), in the order of the G completions.
+    group: a label to report by (family, category).
+  """
+
+  id: str
+  question: str
+  answer: str
+  images: tuple[Picture, ...] = ()
+  responses: tuple[str, ...] = ()
+  group: str = ""
+
+
+class Bucket(NamedTuple):
+  """A static shape: S prompt tokens, P patch slots."""
+
+  prompt_tokens: int
+  patch_slots: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """Turns rows into arrays; everything that decides a row's shape.
+
+  Attributes:
+    chat: tokenizer, template, geometry.
+    budget: size of pictures.
+    buckets: allowed prompt shapes, smallest first.
+    max_new_tokens: T; longer responses make a row drop.
+  """
+
+  chat: Chat
+  budget: PixelBudget
+  buckets: tuple[Bucket, ...]
+  max_new_tokens: int
+
+  def grids(self, row: Row) -> list[Grid]:
+    """Returns the patch grids of a row's pictures from their headers."""
+    sizes = [images.size_of(picture) for picture in row.images]
+    vision = self.chat.layout
+    return [images.grid_of(vision, w, h, self.budget) for w, h in sizes]
+
+
+class Survey(NamedTuple):
+  """What one pass over the metadata found.
+
+  Attributes:
+    rows: all rows; a lazy sequence is never held in memory.
+    kept: i64[K] indices of the rows that fit.
+    buckets: i64[K] index into the encoder's buckets.
+    dropped: (row id, reason) of every row that does not fit.
+    digest: identifies rows, order and buckets; stored with a run.
+  """
+
+  rows: Sequence[Row]
+  kept: np.ndarray
+  buckets: np.ndarray
+  dropped: tuple[tuple[str, str], ...]
+  digest: str
+
+  def row(self, number: int) -> Row:
+    """Returns kept row `number`."""
+    return self.rows[int(self.kept[number])]
+
+
+def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
+  """Decides drops and buckets from metadata alone.
+
+  A row is dropped, counted and named when its picture cannot be read, its
+  answer is empty, or it does not fit a bucket; image tokens are never cut.
+
+  Raises:
+    ValueError: no row is left.
+  """
+  kept, buckets, dropped = [], [], []
+  digest = hashlib.sha256(repr(encoder.buckets).encode())
+  for index, row in enumerate(rows):
+    try:
+      bucket = _bucket_of(row, encoder)
+    except (ValueError, FileNotFoundError) as e:
+      dropped.append((row.id, str(e)))
+      continue
+    kept.append(index)
+    buckets.append(bucket)
+    digest.update(f"{row.id}\0{row.question}\0{row.answer}\0{bucket}".encode())
+  if dropped:
+    reasons = collections.Counter(reason for _, reason in dropped)
+    logging.warning(
+      "dropped %d of %d rows, the first: %s; most common reason: %s",
+      len(dropped),
+      len(rows),
+      ", ".join(id for id, _ in dropped[:8]),
+      reasons.most_common(1)[0][0],
+    )
+  if not kept:
+    why = dropped[0] if dropped else ("-", "the data set is empty")
+    raise ValueError(
+      f"none of {len(rows)} rows is usable; the first, {why[0]!r}: {why[1]}"
+    )
+  return Survey(
+    rows, np.array(kept), np.array(buckets), tuple(dropped), digest.hexdigest()
+  )
+
+
+def _bucket_of(row: Row, encoder: Encoder) -> int:
+  """Returns the smallest bucket that holds the row."""
+  if not row.answer.strip():
+    raise ValueError("the answer is empty: nothing to reward or to grade")
+  grids = encoder.grids(row)
+  chat = encoder.chat
+  prompt = len(chat.prompt(row.question, grids))
+  patches = sum(layout.slots(chat.layout, grid) for grid in grids)
+  for text in row.responses:
+    count = len(chat.completion(text))
+    if count > encoder.max_new_tokens:
+      raise ValueError(
+        f"a response has {count} tokens, expected at most"
+        f" {encoder.max_new_tokens}: raise max_new_tokens"
+      )
+  for i, bucket in enumerate(encoder.buckets):
+    if prompt <= bucket.prompt_tokens and patches <= bucket.patch_slots:
+      return i
+  raise ValueError(
+    f"the prompt needs {prompt} tokens and {patches} patch slots, expected at"
+    f" most {tuple(encoder.buckets[-1])}: raise the largest bucket or lower"
+    " max_pixels"
+  )
+
+
+class EncodedPrompt(NamedTuple):
+  """One prompt before padding; fields as in `jaxvlm.typing.Prompts`."""
+
+  tokens: np.ndarray
+  positions: np.ndarray
+  next_position: int
+  image_slots: np.ndarray
+  patches: np.ndarray
+  patch_segments: np.ndarray
+  patch_positions: np.ndarray
+
+
+def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
+  """Loads the pictures of a row and lays everything out.
+
+  Raises:
+    ValueError, FileNotFoundError: a picture cannot be read.
+  """
+  chat = encoder.chat
+  vision = chat.layout
+  loaded = [
+    images.patchify(vision, images.load(picture), encoder.budget)
+    for picture in row.images
+  ]
+  grids = [grid for _, grid in loaded]
+  tokens = np.array(chat.prompt(row.question, grids), np.int32)
+  arranged = layout.arrange(vision, grids)
+  positions, next_position = layout.mrope_positions(
+    vision, tokens, np.ones(len(tokens), bool), grids, chat.image_token_id
+  )
+  slots = np.full(len(tokens), -1, np.int32)
+  slots[tokens == chat.image_token_id] = arranged.merged_slots
+  patches = np.zeros((len(arranged.source), vision.patch_values), np.float32)
+  if loaded:
+    pixels = np.concatenate([p for p, _ in loaded])
+    filled = arranged.source >= 0
+    patches[filled] = pixels[arranged.source[filled]]
+  return EncodedPrompt(
+    tokens,
+    positions,
+    next_position,
+    slots,
+    patches,
+    arranged.segments,
+    arranged.positions,
+  )
+
+
+def collate_prompts(
+  encoded: Sequence[EncodedPrompt], bucket: Bucket, pad_id: int
+) -> Prompts:
+  """Pads prompts on the left and patches on the right to one bucket."""
+  n, (s, p) = len(encoded), bucket
+  values = encoded[0].patches.shape[1]
+  out = Prompts(
+    tokens=np.full((n, s), pad_id, np.int32),
+    mask=np.zeros((n, s), bool),
+    positions=np.ones((3, n, s), np.int32),
+    next_position=np.zeros(n, np.int32),
+    image_slots=np.full((n, s), -1, np.int32),
+    patches=np.zeros((n, p, values), np.float32),
+    patch_segments=np.full((n, p), -1, np.int32),
+    patch_positions=np.zeros((n, p, 2), np.int32),
+  )
+  for i, e in enumerate(encoded):
+    start, slots = s - len(e.tokens), len(e.patches)
+    out.tokens[i, start:] = e.tokens
+    out.mask[i, start:] = True
+    out.positions[:, i, start:] = e.positions
+    out.next_position[i] = e.next_position
+    out.image_slots[i, start:] = e.image_slots
+    out.patches[i, :slots] = e.patches
+    out.patch_segments[i, :slots] = e.patch_segments
+    out.patch_positions[i, :slots] = e.patch_positions
+  return out
+
+
+def collate_completions(
+  texts: Sequence[Sequence[str]], encoder: Encoder
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns (tokens i32[N, G, T], mask bool[N, G, T]) of N rows of G texts."""
+  groups = {len(row) for row in texts}
+  if len(groups) != 1 or groups == {0}:
+    raise ValueError(
+      f"rows have {sorted(groups)} responses, expected the same positive"
+      " number in every row"
+    )
+  shape = (len(texts), groups.pop(), encoder.max_new_tokens)
+  tokens = np.full(shape, encoder.chat.pad_id, np.int32)
+  mask = np.zeros(shape, bool)
+  for i, row in enumerate(texts):
+    for g, text in enumerate(row):
+      ids = encoder.chat.completion(text)
+      tokens[i, g, : len(ids)] = ids
+      mask[i, g, : len(ids)] = True
+  return tokens, mask
+
+
+def empty_completions(n: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the completions of a prompts-only batch: G = 0."""
+  return np.full((n, 0, 1), pad_id, np.int32), np.zeros((n, 0, 1), bool)
+
+
+class HostBatch(NamedTuple):
+  """A batch with the rows it came from.
+
+  Attributes:
+    batch: NumPy arrays.
+    rows: N rows in order.
+    replaced: (row id, reason) of rows whose picture failed late.
+  """
+
+  batch: Batch
+  rows: tuple[Row, ...]
+  replaced: tuple[tuple[str, str], ...] = ()
+
+
+def make_batch(
+  candidates: Sequence[Row],
+  spares: Callable[[int], Row],
+  bucket: Bucket,
+  encoder: Encoder,
+) -> HostBatch:
+  """Builds one batch; a row that fails to load is replaced by a spare.
+
+  Args:
+    candidates: N rows.
+    spares: number of the failure in this batch, from 0 -> the row to use
+      instead; a pure function, so that a resumed run replaces alike.
+    bucket: static shape.
+    encoder: how to encode.
+  """
+  rows, encoded, replaced = [], [], []
+  for candidate in candidates:
+    row = candidate
+    while True:
+      try:
+        encoded.append(encode_prompt(row, encoder))
+        break
+      except (ValueError, FileNotFoundError) as e:
+        replaced.append((row.id, str(e)))
+        if len(replaced) > len(candidates):
+          raise ValueError(
+            f"{len(replaced)} rows in a batch of {len(candidates)} failed to"
+            f" load, the last {row.id!r}: {e}; check the data folder"
+          ) from e
+        row = spares(len(replaced) - 1)
+    rows.append(row)
+  pad = encoder.chat.pad_id
+  prompts = collate_prompts(encoded, bucket, pad)
+  if rows[0].responses:
+    tokens, mask = collate_completions([r.responses for r in rows], encoder)
+  else:
+    tokens, mask = empty_completions(len(rows), pad)
+  return HostBatch(Batch(prompts, tokens, mask), tuple(rows), tuple(replaced))

@@ -1,0 +1,1 @@
+"""Sources: data sets as sequences of rows."""

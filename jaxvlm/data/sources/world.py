@@ -1,0 +1,73 @@
+"""Rows of the generated world (`jaxvlm.data.diagrams`)."""
+
+import dataclasses
+import random
+from collections.abc import Callable, Sequence
+
+from jaxvlm.data import diagrams
+from jaxvlm.data.rows import Row
+
+# (index of the problem, problem) -> texts to learn from
+Responses = Callable[[int, diagrams.Problem], tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldRows(Sequence):
+  """The first `count` problems of a split, drawn when they are asked for.
+
+  Attributes:
+    split: which block of seeds.
+    count: number of rows.
+    responses: writes the texts to learn from; None for prompts alone.
+  """
+
+  split: diagrams.Split
+  count: int
+  responses: Responses | None = None
+
+  def __len__(self) -> int:
+    return self.count
+
+  def __getitem__(self, index: int) -> Row:
+    if not 0 <= index < self.count:
+      raise IndexError(index)
+    problem = diagrams.sample(self.split, index)
+    texts = self.responses(index, problem) if self.responses else ()
+    return Row(
+      id=f"{self.split.name}/{index}",
+      question=problem.question,
+      answer=problem.answer,
+      images=(problem.image,),
+      responses=texts,
+      group=problem.family,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+  """How a corpus answers: a random draw of ways for every problem.
+
+  Attributes:
+    styles: (name, weight) of the good solutions' styles.
+    careless: weight of careless work, which is right one time in five; what
+      a corpus from the wild contains and a curated one does not.
+    texts: responses per problem.
+    seed: root of the draws; a problem's texts depend on it and its index.
+  """
+
+  styles: tuple[tuple[str, float], ...]
+  careless: float = 0.0
+  texts: int = 1
+  seed: int = 0
+
+  def __call__(self, index: int, problem: diagrams.Problem) -> tuple[str, ...]:
+    rng = random.Random(self.seed * 2**40 + index)
+    names = [name for name, _ in self.styles]
+    weights = [weight for _, weight in self.styles]
+    share = self.careless / (self.careless + sum(weights))
+    return tuple(
+      problem.careless(rng)
+      if rng.random() < share
+      else problem.solutions[rng.choices(names, weights)[0]]
+      for _ in range(self.texts)
+    )

@@ -1,0 +1,247 @@
+"""Statistics of logits and their gradients, in closed form.
+
+For f32[C, V] logits that are at hand: a chunk of `jaxvlm.tokenstats`, or one
+step of a sampler. The gradient of every statistic with respect to the logits
+`z` needs one more pass and no reduction, given what `measure` found
+(p = softmax z; q the teacher's; H entropy; β of the mixture m):
+
+  logprobs        e_y − p                 entropies       −p·(log p + H)
+  top1            p₁·(e_argmax − p)       mean_logprobs   1/V − p
+  reverse_kl      p·(log p/q − KL(p‖q))   forward_kl      p − q
+  jsd             (1−β)·p·(log p/m − KL(p‖m)),   m = β·q + (1−β)·p
+  top_k_kl        p − q inside the teacher's top k, p·(1 − Q̄/P̄) outside,
+                  Q̄ and P̄ being the masses outside
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+_TINY = 1e-37  # keeps log and ratio of an underflown tail finite
+
+
+class TokenStats(NamedTuple):
+  """Statistics of the next-token distribution p, f32[…] each.
+
+  Attributes:
+    logprobs: log p(target), nats.
+    entropies: H(p) = −Σ p log p over the whole (cut) vocabulary, nats.
+    top1: max p, in (0, 1].
+    mean_logprobs: (1/V) Σ_v log p_v, the term of label smoothing.
+    teacher_logprobs: log q(target); constant. This and all below are None
+      without a teacher.
+    teacher_entropies: H(q); constant.
+    reverse_kl: KL(p‖q), mode seeking: on-policy distillation.
+    forward_kl: KL(q‖p).
+    jsd: generalized Jensen-Shannon divergence; None without `jsd_beta`.
+    top_k_kl: KL(q‖p) after merging all but the teacher's `top_k` tokens into
+      one event, a lower bound of `forward_kl`; None without `top_k`.
+  """
+
+  logprobs: Array
+  entropies: Array
+  top1: Array
+  mean_logprobs: Array
+  teacher_logprobs: Array | None = None
+  teacher_entropies: Array | None = None
+  reverse_kl: Array | None = None
+  forward_kl: Array | None = None
+  jsd: Array | None = None
+  top_k_kl: Array | None = None
+
+
+class Divergences(NamedTuple):
+  """Which optional divergences are asked for; static.
+
+  Attributes:
+    jsd_beta: β of the generalized JSD, or None.
+    top_k: k of the teacher's top-k KL, or None.
+  """
+
+  jsd_beta: float | None = None
+  top_k: int | None = None
+
+
+class Saved(NamedTuple):
+  """Per-token numbers that spare `pull_back` its reductions, f32[C] each."""
+
+  lse: Array
+  argmax: Array
+  teacher_lse: Array | None = None
+  student_to_mixture: Array | None = None
+  tail_ratio: Array | None = None
+
+
+def measure(
+  z: Array,
+  targets: Array,
+  teacher: Array | None = None,
+  divergences: Divergences = Divergences(),  # noqa: B008
+) -> tuple[TokenStats, Saved]:
+  """Returns the statistics of logits and what their gradient will need.
+
+  Args:
+    z: f32[C, V] logits, already divided by the temperature.
+    targets: i32[C]; a target outside 0 … V−1 has log-probability −inf.
+    teacher: f32[C, V] the teacher's logits, or None.
+    divergences: the optional ones.
+
+  Returns:
+    (TokenStats of f32[C], Saved).
+  """
+  hot = _one_hot(targets, z.shape[-1])
+
+  def pick(x):
+    return jnp.max(jnp.where(hot, x, -jnp.inf), -1)
+
+  # Shifted by the largest, so that the entropy of a peaked distribution is a
+  # sum of small terms and not a difference of large ones.
+  top = jnp.max(z, -1)
+  argmax = jnp.argmax(z, -1).astype(jnp.int32)
+  z = z - top[:, None]
+  e = jnp.exp(z)
+  s = jnp.sum(e, -1)
+  log_s = jnp.log(s)
+  stats = TokenStats(
+    logprobs=pick(z) - log_s,
+    entropies=jnp.maximum(log_s - jnp.sum(e * z, -1) / s, 0.0),
+    top1=1.0 / s,
+    mean_logprobs=jnp.mean(z, -1) - log_s,
+  )
+  saved = Saved(lse=top + log_s, argmax=argmax)
+  if teacher is None:
+    return stats, saved
+  teacher_top = jnp.max(teacher, -1)
+  t = teacher - teacher_top[:, None]
+  f = jnp.exp(t)
+  r = jnp.sum(f, -1)
+  log_r = jnp.log(r)
+  reverse_kl = jnp.sum(e * (z - t), -1) / s + (log_r - log_s)
+  forward_kl = jnp.sum(f * (t - z), -1) / r + (log_s - log_r)
+  stats = stats._replace(
+    teacher_logprobs=pick(t) - log_r,
+    teacher_entropies=jnp.maximum(log_r - jnp.sum(f * t, -1) / r, 0.0),
+    reverse_kl=jnp.maximum(reverse_kl, 0.0),
+    forward_kl=jnp.maximum(forward_kl, 0.0),
+  )
+  saved = saved._replace(teacher_lse=teacher_top + log_r)
+  log_p, log_q = z - log_s[:, None], t - log_r[:, None]
+  if divergences.jsd_beta is not None:
+    jsd, to_mixture = _jsd(log_p, log_q, divergences.jsd_beta, stats)
+    stats = stats._replace(jsd=jsd)
+    saved = saved._replace(student_to_mixture=to_mixture)
+  if divergences.top_k is not None:
+    top_k_kl, ratio = _top_k_kl(log_p, log_q, _inside(t, divergences.top_k))
+    stats = stats._replace(top_k_kl=top_k_kl)
+    saved = saved._replace(tail_ratio=ratio)
+  return stats, saved
+
+
+def _one_hot(indices: Array, vocab: int) -> Array:
+  """bool[C, V]; a comparison, because a gather would collect a split axis."""
+  return jax.lax.broadcasted_iota(jnp.int32, (1, vocab), 1) == indices[:, None]
+
+
+def _jsd(log_p, log_q, beta, stats):
+  if beta == 0:
+    return stats.forward_kl, None
+  if beta == 1:
+    return stats.reverse_kl, None
+  log_m = _log_mixture(log_p, log_q, beta)
+  student = jnp.sum(jnp.exp(log_p) * (log_p - log_m), -1)
+  teacher = jnp.sum(jnp.exp(log_q) * (log_q - log_m), -1)
+  jsd = beta * teacher + (1 - beta) * student
+  return jnp.maximum(jsd, 0.0), student
+
+
+def _log_mixture(log_p: Array, log_q: Array, beta: float) -> Array:
+  return jnp.logaddexp(log_p + math.log1p(-beta), log_q + math.log(beta))
+
+
+def _top_k_kl(log_p, log_q, inside):
+  def tail(log_x):
+    return jnp.maximum(
+      jnp.sum(jnp.where(inside, 0.0, jnp.exp(log_x)), -1), _TINY
+    )
+
+  body = jnp.where(inside, jnp.exp(log_q) * (log_q - log_p), 0.0)
+  p_tail, q_tail = tail(log_p), tail(log_q)
+  kl = jnp.sum(body, -1) + q_tail * (jnp.log(q_tail) - jnp.log(p_tail))
+  return jnp.maximum(kl, 0.0), q_tail / p_tail
+
+
+def _inside(teacher: Array, k: int) -> Array:
+  return teacher >= jax.lax.top_k(teacher, k)[0][:, -1:]
+
+
+def pull_back(
+  z: Array,
+  targets: Array,
+  teacher: Array | None,
+  stats: TokenStats,
+  saved: Saved,
+  cotangents: TokenStats,
+  divergences: Divergences,
+) -> Array:
+  """Returns the gradient with respect to the logits.
+
+  Args:
+    z: f32[C, V] logits, as given to `measure`.
+    targets: i32[C].
+    teacher: f32[C, V] the teacher's logits, or None.
+    stats: what `measure` returned.
+    saved: what `measure` returned.
+    cotangents: f32[C] per statistic; None for one that nobody
+      differentiates, whose term is then not computed.
+    divergences: as given to `measure`.
+
+  Returns:
+    f32[C, V].
+  """
+  vocab, ct = z.shape[-1], cotangents
+  log_p = z - saved.lse[:, None]
+  p = jnp.exp(log_p)
+  dz = jnp.zeros_like(z)
+  slope = jnp.zeros_like(saved.lse)  # what multiplies −p
+
+  if ct.logprobs is not None:
+    dz += jnp.where(_one_hot(targets, vocab), ct.logprobs[:, None], 0.0)
+    slope += ct.logprobs
+  if ct.entropies is not None:
+    dz -= ct.entropies[:, None] * p * log_p
+    slope += ct.entropies * stats.entropies
+  if ct.top1 is not None:
+    pulled = ct.top1 * stats.top1
+    dz += jnp.where(_one_hot(saved.argmax, vocab), pulled[:, None], 0.0)
+    slope += pulled
+  if ct.mean_logprobs is not None:
+    dz += ct.mean_logprobs[:, None] / vocab
+    slope += ct.mean_logprobs
+  if teacher is None:
+    return dz - p * slope[:, None]
+
+  log_q = teacher - saved.teacher_lse[:, None]
+  reverse, forward, jsd = ct.reverse_kl, ct.forward_kl, ct.jsd
+  if jsd is not None and divergences.jsd_beta == 0:
+    forward, jsd = jsd if forward is None else forward + jsd, None
+  if jsd is not None and divergences.jsd_beta == 1:
+    reverse, jsd = jsd if reverse is None else reverse + jsd, None
+  if reverse is not None:
+    dz += reverse[:, None] * p * (log_p - log_q)
+    slope += reverse * stats.reverse_kl
+  if forward is not None:
+    dz -= forward[:, None] * jnp.exp(log_q)
+    slope -= forward
+  if jsd is not None:
+    pulled = (1 - divergences.jsd_beta) * jsd
+    log_m = _log_mixture(log_p, log_q, divergences.jsd_beta)
+    dz += pulled[:, None] * p * (log_p - log_m)
+    slope += pulled * saved.student_to_mixture
+  if ct.top_k_kl is not None:
+    inside, outside = p - jnp.exp(log_q), p * (1.0 - saved.tail_ratio[:, None])
+    merged = jnp.where(_inside(teacher, divergences.top_k), inside, outside)
+    dz += ct.top_k_kl[:, None] * merged
+  return dz - p * slope[:, None]

@@ -1,0 +1,1 @@
+"""Flax models; the only room that knows flax."""

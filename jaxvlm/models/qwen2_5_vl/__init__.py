@@ -1,0 +1,20 @@
+"""Qwen2.5-VL in Flax (Linen)."""
+
+from jaxvlm.models.qwen2_5_vl.config import Config, VisionConfig
+from jaxvlm.models.qwen2_5_vl.convert import (
+  batch_from_hf,
+  load_pretrained,
+  save_pretrained,
+)
+from jaxvlm.models.qwen2_5_vl.model import bind, init, logits
+
+__all__ = [
+  "Config",
+  "VisionConfig",
+  "batch_from_hf",
+  "bind",
+  "init",
+  "load_pretrained",
+  "logits",
+  "save_pretrained",
+]

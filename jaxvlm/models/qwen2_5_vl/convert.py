@@ -1,0 +1,408 @@
+"""The Hugging Face border: checkpoint folders and processor outputs.
+
+One table maps parameter paths to transformers' names. Folders are safetensors
+only: nothing is ever unpickled.
+"""
+
+import json
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jaxvlm.data import layout
+from jaxvlm.models.qwen2_5_vl import model
+from jaxvlm.models.qwen2_5_vl.config import Config
+from jaxvlm.typing import Batch, Params, Prompts
+
+_SHARD_BYTES = 4 * 2**30
+
+
+def _same(x: np.ndarray) -> np.ndarray:
+  return x
+
+
+def _transposed(x: np.ndarray) -> np.ndarray:
+  return x.T
+
+
+def _patch_kernel(x: np.ndarray) -> np.ndarray:
+  """Conv3d kernel (D, C, t, p, p) to a matrix (C·t·p·p, D)."""
+  return x.reshape(x.shape[0], -1).T
+
+
+# (our path, transformers' name, transform from theirs to ours). `*` is the
+# layer: one name per layer there, one stacked array here. "lm_head" and the
+# decoder have had two names over the years; the reader accepts both.
+_TABLE: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
+  ("visual/patch_embed/kernel", "visual.patch_embed.proj.weight", _patch_kernel),
+  ("visual/blocks/norm1/weight", "visual.blocks.*.norm1.weight", _same),
+  ("visual/blocks/norm2/weight", "visual.blocks.*.norm2.weight", _same),
+  ("visual/blocks/qkv/kernel", "visual.blocks.*.attn.qkv.weight", _transposed),
+  ("visual/blocks/qkv/bias", "visual.blocks.*.attn.qkv.bias", _same),
+  ("visual/blocks/proj/kernel", "visual.blocks.*.attn.proj.weight", _transposed),
+  ("visual/blocks/proj/bias", "visual.blocks.*.attn.proj.bias", _same),
+  *(
+    (f"visual/blocks/mlp/{p}/{ours}", f"visual.blocks.*.mlp.{p}.{name}", f)
+    for p in ("gate_proj", "up_proj", "down_proj")
+    for ours, name, f in (
+      ("kernel", "weight", _transposed),
+      ("bias", "bias", _same),
+    )
+  ),
+  ("visual/merger/ln_q/weight", "visual.merger.ln_q.weight", _same),
+  ("visual/merger/fc1/kernel", "visual.merger.mlp.0.weight", _transposed),
+  ("visual/merger/fc1/bias", "visual.merger.mlp.0.bias", _same),
+  ("visual/merger/fc2/kernel", "visual.merger.mlp.2.weight", _transposed),
+  ("visual/merger/fc2/bias", "visual.merger.mlp.2.bias", _same),
+  ("model/embed_tokens", "language_model.embed_tokens.weight", _same),
+  *(
+    (f"model/layers/{n}/weight", f"language_model.layers.*.{n}.weight", _same)
+    for n in ("input_layernorm", "post_attention_layernorm")
+  ),
+  *(
+    (
+      f"model/layers/{p}/{ours}",
+      f"language_model.layers.*.self_attn.{p}.{name}",
+      f,
+    )
+    for p in ("q_proj", "k_proj", "v_proj")
+    for ours, name, f in (
+      ("kernel", "weight", _transposed),
+      ("bias", "bias", _same),
+    )
+  ),
+  (
+    "model/layers/o_proj/kernel",
+    "language_model.layers.*.self_attn.o_proj.weight",
+    _transposed,
+  ),
+  *(
+    (
+      f"model/layers/mlp/{p}/kernel",
+      f"language_model.layers.*.mlp.{p}.weight",
+      _transposed,
+    )
+    for p in ("gate_proj", "up_proj", "down_proj")
+  ),
+  ("model/norm/weight", "language_model.norm.weight", _same),
+  ("model/lm_head", "lm_head.weight", _transposed),
+)
+
+
+def canonical_name(name: str) -> str:
+  """Returns the name of a checkpoint tensor without layout differences.
+
+  Official folders say `visual.*`, `model.layers.*`, `lm_head.weight`;
+  transformers 5 says `model.visual.*`, `model.language_model.*`.
+  """
+  name = re.sub(r"^model\.(visual|language_model)\.", r"\1.", name)
+  return re.sub(r"^model\.", "language_model.", name)
+
+
+def from_state_dict(
+  config: Config, tensor: Callable[[str], np.ndarray], names: set[str], dtype
+) -> Params:
+  """Builds the parameter tree from canonically named tensors.
+
+  Args:
+    config: the architecture.
+    tensor: canonical name -> array.
+    names: all canonical names.
+    dtype: dtype of the result, or None to keep the stored one.
+
+  Raises:
+    ValueError: a missing, surplus or wrongly shaped tensor, by name.
+  """
+  abstract = jax.eval_shape(lambda: model.init(config, jax.random.key(0)))
+  shapes = {_path(k): x.shape for k, x in _leaves(abstract)}
+  expected = {
+    name: (path, i)
+    for path, pattern, _ in _TABLE
+    if path in shapes
+    for i, name in _names(pattern, shapes[path])
+  }
+  ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+  missing = sorted(set(expected) - names)
+  surplus = sorted(names - set(expected) - ignored)
+  if missing or surplus:
+    raise ValueError(
+      f"the checkpoint does not fit its config.json: missing {missing[:8]}"
+      f"{' …' if len(missing) > 8 else ''} ({len(missing)}), unexpected"
+      f" {surplus[:8]}{' …' if len(surplus) > 8 else ''} ({len(surplus)});"
+      " are all shards in the folder, and does config.json belong to it?"
+    )
+  params: dict[str, Any] = {}
+  for path, pattern, transform in _TABLE:
+    if path not in shapes:
+      continue
+    shape = shapes[path]
+    stacked = "*" in pattern
+    want = shape[1:] if stacked else shape
+    parts = []
+    for _, name in _names(pattern, shape):
+      part = transform(np.asarray(tensor(name)))
+      if part.shape != want:
+        raise ValueError(
+          f"tensor {name!r} has shape {part.shape} (after transposition),"
+          f" expected {want} from config.json"
+        )
+      parts.append(part if dtype is None else part.astype(dtype))
+    _insert(params, path, np.stack(parts) if stacked else parts[0])
+  return params
+
+
+def state_dict(params: Params) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (transformers' name, array) of a stacked parameter tree."""
+  flat = {_path(k): x for k, x in _leaves(params)}
+  for path, pattern, _ in _TABLE:
+    if path not in flat:
+      continue
+    value = np.asarray(flat[path])
+    prefix = "" if pattern.startswith("lm_head") else "model."
+    for i, name in _names(pattern, value.shape):
+      part = value if i is None else value[i]
+      yield prefix + name, np.ascontiguousarray(_inverse(path, part))
+
+
+def _inverse(path: str, x: np.ndarray) -> np.ndarray:
+  if path == "visual/patch_embed/kernel":
+    side = round((x.shape[0] / 6) ** 0.5)
+    return x.T.reshape(-1, 3, 2, side, side)
+  if path.endswith("/kernel") or path == "model/lm_head":
+    return x.T
+  return x
+
+
+def _names(pattern: str, shape) -> list[tuple[int | None, str]]:
+  if "*" not in pattern:
+    return [(None, pattern)]
+  return [(i, pattern.replace("*", str(i))) for i in range(shape[0])]
+
+
+def _leaves(tree: Any):
+  return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def _path(key_path) -> str:
+  return jax.tree_util.keystr(key_path, simple=True, separator="/")
+
+
+def _insert(tree: dict, path: str, value: np.ndarray) -> None:
+  *parents, leaf = path.split("/")
+  for parent in parents:
+    tree = tree.setdefault(parent, {})
+  tree[leaf] = value
+
+
+def load_pretrained(
+  path: str | pathlib.Path, dtype: Any = np.float32
+) -> tuple[Config, Params]:
+  """Loads a Hugging Face folder: config.json and safetensors shards.
+
+  Args:
+    path: folder.
+    dtype: dtype of the parameters; None keeps the stored one.
+
+  Returns:
+    (config, params) with NumPy leaves, layers stacked.
+
+  Raises:
+    FileNotFoundError: no folder, no config.json, no safetensors.
+    ValueError: missing, surplus or misshaped tensors; pickled weights.
+  """
+  folder = pathlib.Path(path)
+  config = Config.from_folder(folder)
+  where = {}
+  files = sorted(folder.glob("*.safetensors"))
+  if not files:
+    pickled = sorted(p.name for p in folder.glob("*.bin"))
+    raise FileNotFoundError(
+      f"{folder} has no *.safetensors"
+      + (f" (found {pickled}: pickled weights are refused)" if pickled else "")
+      + "; expected the model's weights in safetensors format"
+    )
+  index = folder / "model.safetensors.index.json"
+  if index.is_file():
+    shards = set(json.loads(index.read_text())["weight_map"].values())
+    absent = sorted(shards - {f.name for f in files})
+    if absent:
+      raise FileNotFoundError(
+        f"{folder} lacks shard(s) {absent} named in {index.name}: copy them,"
+        " the download is incomplete"
+      )
+    files = [folder / name for name in sorted(shards)]
+  handles = []
+  for file in files:
+    try:
+      handle = safetensors.safe_open(file, framework="numpy")
+    except safetensors.SafetensorError as e:
+      raise ValueError(f"{file} is not a valid safetensors file: {e}") from e
+    handles.append(handle)
+    for name in handle.keys():  # noqa: SIM118  not a dict
+      where[canonical_name(name)] = (handle, name)
+
+  def tensor(name: str) -> np.ndarray:
+    handle, stored = where[name]
+    return handle.get_tensor(stored)
+
+  return config, from_state_dict(config, tensor, set(where), dtype)
+
+
+def save_pretrained(
+  path: str | pathlib.Path,
+  config: Config,
+  params: Params,
+  *,
+  shard_bytes: int = _SHARD_BYTES,
+) -> None:
+  """Writes config.json and safetensors that transformers can load.
+
+  Args:
+    path: folder, made if absent; tokenizer files in it are left alone.
+    config: the architecture.
+    params: stacked parameter tree; dtypes are kept.
+    shard_bytes: start a new shard beyond this size.
+  """
+  folder = pathlib.Path(path)
+  folder.mkdir(parents=True, exist_ok=True)
+  shards: list[dict[str, np.ndarray]] = [{}]
+  size = total = 0
+  for name, value in state_dict(params):
+    if shards[-1] and size + value.nbytes > shard_bytes:
+      shards.append({})
+      size = 0
+    shards[-1][name] = value
+    size += value.nbytes
+    total += value.nbytes
+  for stale in folder.glob("*.safetensors*"):
+    stale.unlink()
+  if len(shards) == 1:
+    names = ["model.safetensors"]
+  else:
+    names = [
+      f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+      for i in range(len(shards))
+    ]
+    weight_map = {k: f for f, s in zip(names, shards, strict=True) for k in s}
+    (folder / "model.safetensors.index.json").write_text(
+      json.dumps(
+        {"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1
+      )
+    )
+  for name, shard in zip(names, shards, strict=True):
+    safetensors.numpy.save_file(shard, folder / name, metadata={"format": "pt"})
+  fields = config.to_dict()
+  fields["torch_dtype"] = str(next(iter(shards[0].values())).dtype)
+  (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def batch_from_hf(
+  config: Config,
+  input_ids: Any,
+  attention_mask: Any = None,
+  pixel_values: Any = None,
+  image_grid_thw: Any = None,
+) -> Batch:
+  """Turns the outputs of a Hugging Face processor into a prompts-only batch.
+
+  Args:
+    config: the architecture.
+    input_ids: int[N, S], padded on either side.
+    attention_mask: int[N, S]; all ones if None.
+    pixel_values: f32[patches, C] of all rows, or None without pictures.
+    image_grid_thw: int[pictures, 3] in order of appearance, or None.
+
+  Returns:
+    A Batch with G = 0 whose prompts keep the positions of `input_ids`.
+
+  Raises:
+    ValueError: image tokens, grids and pixel values that do not match.
+  """
+  tokens = np.asarray(input_ids, np.int32)
+  mask = np.ones_like(tokens, bool)
+  if attention_mask is not None:
+    mask = np.asarray(attention_mask).astype(bool)
+  if (tokens[mask] == config.video_token_id).any():
+    raise ValueError(
+      f"input_ids contain video token {config.video_token_id}: only pictures"
+      " are supported; sample frames as pictures"
+    )
+  grids = [] if image_grid_thw is None else np.asarray(image_grid_thw).tolist()
+  grids = [tuple(grid) for grid in grids]
+  pixels = np.zeros((0, config.layout.patch_values), np.float32)
+  if pixel_values is not None:
+    pixels = np.asarray(pixel_values, np.float32)
+  need = sum(t * h * w for t, h, w in grids)
+  if need != len(pixels):
+    raise ValueError(
+      f"image_grid_thw {grids} needs {need} patches, but pixel_values has"
+      f" {len(pixels)}"
+    )
+  rows = _grids_by_row(config, tokens, mask, grids)
+  return Batch(
+    prompts=_prompts(config, tokens, mask, rows, pixels),
+    tokens=np.zeros((len(tokens), 0, 1), np.int32),
+    mask=np.zeros((len(tokens), 0, 1), bool),
+  )
+
+
+def _grids_by_row(config, tokens, mask, grids):
+  """Deals pictures to rows by counting each row's image tokens."""
+  rows, queue = [], list(grids)
+  for i in range(len(tokens)):
+    left = int((tokens[i][mask[i]] == config.image_token_id).sum())
+    row = []
+    while left > 0 and queue:
+      layout.check_grid(config.layout, queue[0])
+      row.append(queue.pop(0))
+      left -= layout.image_tokens(config.layout, row[-1])
+    if left:
+      raise ValueError(
+        f"row {i}: its image tokens do not add up to whole pictures with"
+        f" grids {row} (off by {-left}); expected rows × columns /"
+        f" {config.layout.merge**2} tokens per picture"
+      )
+    rows.append(row)
+  if queue:
+    raise ValueError(
+      f"{len(queue)} picture(s) with grids {queue} have no image tokens in"
+      " input_ids"
+    )
+  return rows
+
+
+def _prompts(config, tokens, mask, rows, pixels) -> Prompts:
+  """Assembles Prompts; `pixels` hold all rows' patches in reading order."""
+  n, s = tokens.shape
+  arranged = [layout.arrange(config.layout, row) for row in rows]
+  p = max((len(a.source) for a in arranged), default=0)
+  out = Prompts(
+    tokens=tokens,
+    mask=mask,
+    positions=np.ones((3, n, s), np.int32),
+    next_position=np.zeros(n, np.int32),
+    image_slots=np.full((n, s), -1, np.int32),
+    patches=np.zeros((n, p, config.layout.patch_values), np.float32),
+    patch_segments=np.full((n, p), -1, np.int32),
+    patch_positions=np.zeros((n, p, 2), np.int32),
+  )
+  start = 0
+  for i, (row, a) in enumerate(zip(rows, arranged, strict=True)):
+    out.positions[:, i], out.next_position[i] = layout.mrope_positions(
+      config.layout, tokens[i], mask[i], row, config.image_token_id
+    )
+    is_image = mask[i] & (tokens[i] == config.image_token_id)
+    out.image_slots[i, is_image] = a.merged_slots
+    filled = np.flatnonzero(a.source >= 0)
+    out.patches[i, filled] = pixels[start + a.source[filled]]
+    out.patch_segments[i, : len(a.source)] = a.segments
+    out.patch_positions[i, : len(a.source)] = a.positions
+    start += sum(t * h * w for t, h, w in row)
+  return out

@@ -1,0 +1,289 @@
+"""Qwen2.5-VL as pure functions: forward, prefill, decode, head.
+
+`bind(config)` closes over the configuration and nothing else: policy,
+reference and teacher are the same functions on different parameter trees.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxvlm.models import layers
+from jaxvlm.models.qwen2_5_vl import text, vision
+from jaxvlm.models.qwen2_5_vl.config import Config
+from jaxvlm.typing import Batch, Model, Params, Prompts
+
+Array = jax.Array
+
+
+def bind(
+  config: Config, *, dtype: Any = jnp.float32, remat: bool = False
+) -> Model:
+  """Returns the model's functions for one configuration.
+
+  Args:
+    config: the architecture.
+    dtype: compute dtype; parameters keep theirs, softmax and norms are f32.
+    remat: recompute layers in the backward pass (saves activation memory).
+  """
+  f = functools.partial
+  return Model(
+    forward=f(forward, config, dtype=dtype, remat=remat),
+    prefill=f(prefill, config, dtype=dtype),
+    init_cache=init_cache,
+    decode=f(decode, config, dtype=dtype),
+    head=f(head, config),
+    unstack=unstack,
+  )
+
+
+def init(config: Config, key: Array) -> Params:
+  """Returns random parameters, normal(0, initializer_range), f32."""
+  vision_key, text_key = jax.random.split(key)
+  return {
+    "visual": vision.init(config.vision, vision_key),
+    "model": text.init(config, text_key),
+  }
+
+
+def head(config: Config, params: Params) -> Array:
+  """Returns the output projection [D, V]; the embedding if tied."""
+  if config.tie_word_embeddings:
+    return params["model"]["embed_tokens"].T
+  return params["model"]["lm_head"]
+
+
+def unstack(params: Params) -> Params:
+  """Returns the same parameters with every layer stack as a tuple."""
+  visual, decoder = params["visual"], params["model"]
+  return {
+    "visual": {**visual, "blocks": layers.unstack(visual["blocks"])},
+    "model": {**decoder, "layers": layers.unstack(decoder["layers"])},
+  }
+
+
+def embed_prompts(
+  config: Config,
+  params: Params,
+  prompts: Prompts,
+  *,
+  dtype: Any = jnp.float32,
+  remat: bool = False,
+) -> Array:
+  """Returns the decoder's input [N, 1, S, D]: text and merged image tokens."""
+  table = params["model"]["embed_tokens"]
+  x = table[prompts.tokens].astype(dtype)
+  if prompts.patches.shape[1] == 0:  # a batch without a single picture
+    return x[:, None]
+  _, merged = vision.encode(
+    config.vision,
+    params["visual"],
+    prompts.patches,
+    prompts.patch_segments,
+    prompts.patch_positions,
+    window_slots=config.layout.window_slots,
+    dtype=dtype,
+    remat=remat,
+  )
+  slots = prompts.image_slots[..., None]
+  seen = jnp.take_along_axis(merged, jnp.maximum(slots, 0), axis=1)
+  return jnp.where(slots >= 0, seen, x)[:, None]
+
+
+def _prompt_context(prompts: Prompts) -> text.Context:
+  """Causal attention of the prompt over its real tokens; keeps k and v."""
+  s = prompts.tokens.shape[1]
+  causal = jnp.tril(jnp.ones((s, s), bool))
+  mask = (causal & prompts.mask[:, None, :])[:, None]  # [N, 1, S, S]
+
+  def context(k, v):
+    return (layers.Block(k, v, mask),), (k, v)
+
+  return context
+
+
+def _prefix_mask(prompts: Prompts) -> Array:
+  return prompts.mask[:, None, None, :]  # [N, 1, 1, S]
+
+
+def _last(x: Array, prompts: Prompts) -> Array:
+  """Returns the state [N, D] at the last real token of every prompt."""
+  s = prompts.mask.shape[1]
+  last = s - 1 - jnp.argmax(prompts.mask[:, ::-1], axis=1)
+  return jnp.take_along_axis(x[:, 0], last[:, None, None], axis=1)[:, 0]
+
+
+def _norm(config: Config, params: Params, x: Array) -> Array:
+  norm = layers.RMSNorm(config.rms_norm_eps)
+  return norm.apply({"params": params["model"]["norm"]}, x)
+
+
+def forward(
+  config: Config,
+  params: Params,
+  batch: Batch,
+  *,
+  dtype: Any = jnp.float32,
+  remat: bool = False,
+) -> Array:
+  """Returns hidden states [N, G, T, D]; `[…, t]` predicts `tokens[…, t]`.
+
+  Position 0 is the prompt's last state, which all completions share;
+  position t > 0 has read completion token t - 1.
+  """
+  prompts = batch.prompts
+  n, g, t = batch.tokens.shape
+  layer = text.DecoderLayer(config, dtype)
+  read = batch.tokens[..., :-1]
+  steps = prompts.next_position[:, None, None] + jnp.arange(t - 1)
+  prompt_rope = text.rope(config, prompts.positions[:, :, None])
+  rope = text.rope(config, jnp.broadcast_to(steps, (3, n, 1, t - 1)))
+  own = jnp.tril(jnp.ones((t - 1, t - 1), bool))[None, None]
+  seen = _prefix_mask(prompts)
+  prompt_context = _prompt_context(prompts)
+
+  def body(streams, weights):
+    prompt, completion = streams
+    prompt, (pk, pv) = layer.apply(
+      {"params": weights}, prompt, prompt_rope, prompt_context
+    )
+
+    def context(k, v):
+      return (layers.Block(pk, pv, seen), layers.Block(k, v, own)), None
+
+    completion, _ = layer.apply({"params": weights}, completion, rope, context)
+    return (prompt, completion), None
+
+  # Rotary angles have a group axis of 1: broadcast over completions.
+  streams = (
+    embed_prompts(config, params, prompts, dtype=dtype, remat=remat),
+    params["model"]["embed_tokens"][read].astype(dtype),
+  )
+  body = jax.checkpoint(body) if remat else body
+  (prompt, completion), _ = layers.over_layers(
+    body, streams, params["model"]["layers"]
+  )
+  first = jnp.broadcast_to(
+    _last(prompt, prompts)[:, None, None], (n, g, 1, prompt.shape[-1])
+  )
+  return _norm(config, params, jnp.concatenate([first, completion], axis=2))
+
+
+def prompt_states(
+  config: Config,
+  params: Params,
+  prompts: Prompts,
+  *,
+  keep: Callable[[Array, Any], Any] = lambda x, kv: kv,
+  dtype: Any = jnp.float32,
+) -> tuple[Array, Any]:
+  """Runs the prompt stream.
+
+  Args:
+    config: the architecture.
+    params: stacked or unstacked.
+    prompts: N prompts.
+    keep: (x [N, 1, S, D], (k, v)) of a layer -> what to return of it.
+    dtype: compute dtype.
+
+  Returns:
+    (states before the final norm [N, 1, S, D], what was kept of every layer).
+  """
+  layer = text.DecoderLayer(config, dtype)
+  rope = text.rope(config, prompts.positions[:, :, None])
+  context = _prompt_context(prompts)
+
+  def body(x, weights):
+    x, kv = layer.apply({"params": weights}, x, rope, context)
+    return x, keep(x, kv)
+
+  x = embed_prompts(config, params, prompts, dtype=dtype)
+  return layers.over_layers(body, x, params["model"]["layers"])
+
+
+def prefill(
+  config: Config, params: Params, prompts: Prompts, *, dtype: Any = jnp.float32
+) -> tuple[Array, Any]:
+  """Returns (normed last state [N, D], prefix for `decode`)."""
+  x, kept = prompt_states(config, params, prompts, dtype=dtype)
+  last = _norm(config, params, _last(x, prompts))
+  prefix = {
+    "layers": kept,
+    "mask": _prefix_mask(prompts),
+    "next_position": prompts.next_position,
+  }
+  return last, prefix
+
+
+def init_cache(prefix: Any, group: int, length: int) -> Any:
+  """Returns zeroed keys and values [N, G, length, K, d] for every layer."""
+
+  def like(k):  # [N, 1, S, K, d] or stacked [L, N, 1, S, K, d]
+    *lead, n, _, _, heads, d = k.shape
+    return jnp.zeros((*lead, n, group, length, heads, d), k.dtype)
+
+  return jax.tree.map(like, prefix["layers"])
+
+
+def decode(
+  config: Config,
+  params: Params,
+  prefix: Any,
+  cache: Any,
+  tokens: Array,
+  step: Array,
+  *,
+  dtype: Any = jnp.float32,
+) -> tuple[Array, Any]:
+  """Reads completion token `step` and returns the state that predicts the next.
+
+  Args:
+    config: the architecture.
+    params: stacked, or unstacked (faster inside a loop).
+    prefix: from `prefill` with parameters of the same form.
+    cache: from `init_cache` or the last call.
+    tokens: i32[N, G] completion token number `step`.
+    step: i32[] position in the completion, from 0.
+    dtype: compute dtype.
+
+  Returns:
+    (normed hidden [N, G, D], cache).
+  """
+  layer = text.DecoderLayer(config, dtype)
+  x = params["model"]["embed_tokens"][tokens][:, :, None].astype(dtype)
+  at = (prefix["next_position"] + step)[:, None, None]
+  rope = text.rope(config, jnp.broadcast_to(at, (3, *at.shape)))
+  length = jax.tree.leaves(cache)[0].shape[-3]
+  written = (jnp.arange(length) <= step)[None, None, None]
+
+  def body(x, weights, prefix_kv, cache_kv):
+    (pk, pv), (ck, cv) = prefix_kv, cache_kv
+
+    def context(k, v):
+      start = (0, 0, step, 0, 0)
+      keys = jax.lax.dynamic_update_slice(ck, k, start)
+      values = jax.lax.dynamic_update_slice(cv, v, start)
+      blocks = (
+        layers.Block(pk, pv, prefix["mask"]),
+        layers.Block(keys, values, written),
+      )
+      return blocks, (keys, values)
+
+    return layer.apply({"params": weights}, x, rope, context)
+
+  x, cache = layers.over_layers(
+    body, x, params["model"]["layers"], prefix["layers"], cache
+  )
+  return _norm(config, params, x)[:, :, 0], cache
+
+
+def logits(config: Config, params: Params, batch: Batch) -> Array:
+  """Returns f32[N, S, V] at the prompt's positions (small models, tests)."""
+  x, _ = prompt_states(config, params, batch.prompts)
+  x = _norm(config, params, x[:, 0])
+  return jnp.einsum(
+    "nsd,dv->nsv", x, head(config, params), preferred_element_type=jnp.float32
+  )

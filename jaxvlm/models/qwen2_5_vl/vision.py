@@ -1,0 +1,183 @@
+"""The vision tower: windowed attention with a few full layers, and a merger.
+
+Patches arrive in padded window order (`jaxvlm.data.layout`): windows are a
+batch axis, not a mask over all pairs. With 8 × 8 patches in a window, a
+picture of 4,096 patches costs 1/64 of the full attention in 28 of 32 layers.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxvlm.models import layers
+from jaxvlm.models.qwen2_5_vl.config import VisionConfig
+
+Array = jax.Array
+
+_NORM_EPS = 1e-6  # fixed in the reference, not part of config.json
+_ROPE_THETA = 1e4
+
+
+class VisionBlock(nn.Module):
+  """One layer; the pattern of attention is given by the mask's shape."""
+
+  config: VisionConfig
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    c = self.config
+    self.norm1 = layers.RMSNorm(_NORM_EPS)
+    self.norm2 = layers.RMSNorm(_NORM_EPS)
+    std = c.initializer_range
+    self.qkv = layers.linear(3 * c.hidden_size, True, std, self.dtype)
+    self.proj = layers.linear(c.hidden_size, True, std, self.dtype)
+    self.mlp = layers.SwiGLU(
+      c.hidden_size, c.intermediate_size, True, std, self.dtype
+    )
+
+  def __call__(
+    self, x: Array, rope: layers.Rotary, segments: Array, full: Array, windows
+  ) -> Array:
+    """Args: x [N, P, D], segments i32[N, P], full bool[], windows static."""
+    n, p, _ = x.shape
+    heads = self.config.num_heads
+    qkv = self.qkv(self.norm1(x)).reshape(n, p, 3, heads, -1)
+    q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+    q = layers.apply_rotary(q, rope)
+    k = layers.apply_rotary(k, rope)
+
+    def attention(q, k, v, segments, count):
+      """Attention inside each of `count` equal parts of the row."""
+      q, k, v, segments = (
+        y.reshape(n * count, 1, p // count, *y.shape[2:])
+        for y in (q, k, v, segments)
+      )
+      same = segments[..., :, None] == segments[..., None, :]
+      mask = same & (segments >= 0)[..., None, :]
+      out = layers.attend(q, layers.Block(k, v, mask))
+      return out.reshape(n, p, -1)
+
+    if isinstance(full, bool):
+      out = attention(q, k, v, segments, 1 if full else windows)
+    else:
+      out = jax.lax.cond(
+        full,
+        lambda *args: attention(*args, 1),
+        lambda *args: attention(*args, windows),
+        q, k, v, segments,
+      )  # fmt: skip
+    x = x + self.proj(out)
+    return x + self.mlp(self.norm2(x))
+
+
+class PatchMerger(nn.Module):
+  """Concatenates merge² neighbors and projects to the decoder's width."""
+
+  config: VisionConfig
+  dtype: Any = jnp.float32
+
+  def setup(self):
+    c = self.config
+    wide = c.hidden_size * c.spatial_merge_size**2
+    self.ln_q = layers.RMSNorm(_NORM_EPS)
+    self.fc1 = layers.linear(wide, True, c.initializer_range, self.dtype)
+    self.fc2 = layers.linear(
+      c.out_hidden_size, True, c.initializer_range, self.dtype
+    )
+
+  def __call__(self, x: Array) -> Array:
+    n, p, d = x.shape
+    unit = self.config.spatial_merge_size**2
+    x = self.ln_q(x).reshape(n, p // unit, unit * d)
+    return self.fc2(nn.gelu(self.fc1(x), approximate=False))
+
+
+def rope_angles(config: VisionConfig, positions: Array) -> Array:
+  """Returns 2-D rotary angles f32[N, P, d / 2] of (row, column) i32[N, P, 2].
+
+  The first half of the frequencies turns with the row, the second with the
+  column (transformers' `Qwen2_5_VLVisionRotaryEmbedding`).
+  """
+  axis = config.hidden_size // config.num_heads // 2
+  inverse = _ROPE_THETA ** (-jnp.arange(0, axis, 2, dtype=jnp.float32) / axis)
+  angles = positions[..., None].astype(jnp.float32) * inverse
+  return angles.reshape(*positions.shape[:-1], axis)
+
+
+def init(config: VisionConfig, key: Array) -> Any:
+  """Returns random parameters of the tower, blocks stacked by layer."""
+  patch_key, block_key, merge_key = jax.random.split(key, 3)
+  x = jnp.zeros((1, 4, config.hidden_size))
+  rope = layers.rotary(rope_angles(config, jnp.zeros((1, 4, 2), jnp.int32)))
+  segments = jnp.zeros((1, 4), jnp.int32)
+  merge = config.spatial_merge_size**2
+  values = 3 * config.temporal_patch_size * config.patch_size**2
+
+  def block(key):
+    return VisionBlock(config).init(key, x, rope, segments, True, 1)["params"]
+
+  return {
+    "patch_embed": {
+      "kernel": config.initializer_range
+      * jax.random.normal(patch_key, (values, config.hidden_size))
+    },
+    "blocks": jax.vmap(block)(jax.random.split(block_key, config.depth)),
+    "merger": PatchMerger(config).init(
+      merge_key, jnp.zeros((1, merge, config.hidden_size))
+    )["params"],
+  }
+
+
+def encode(
+  config: VisionConfig,
+  params: Any,
+  patches: Array,
+  segments: Array,
+  positions: Array,
+  *,
+  window_slots: int,
+  dtype: Any = jnp.float32,
+  remat: bool = False,
+) -> tuple[Array, Array]:
+  """Returns (last hidden [N, P, D], merged image tokens [N, M, D_out]).
+
+  Args:
+    config: the tower.
+    params: tree from `init` or a checkpoint.
+    patches: f32[N, P, C] in padded window order.
+    segments: i32[N, P], -1 for empty slots.
+    positions: i32[N, P, 2].
+    window_slots: slots of a window; P is a multiple of it.
+    dtype: compute dtype.
+    remat: recompute every block in the backward pass.
+  """
+  n, p, _ = patches.shape
+  if p % window_slots:
+    raise ValueError(
+      f"patches have {p} slots, expected a multiple of the window's"
+      f" {window_slots}: build them with jaxvlm.data.layout.arrange"
+    )
+  kernel = params["patch_embed"]["kernel"].astype(dtype)
+  x = patches.astype(dtype) @ kernel
+  rope = layers.rotary(rope_angles(config, positions))
+  block = VisionBlock(config, dtype)
+  windows = p // window_slots
+
+  def body(x, weights, full):
+    args = (x, rope, segments, full, windows)
+    return block.apply({"params": weights}, *args), None
+
+  is_full = tuple(i in config.fullatt_block_indexes for i in range(config.depth))
+  blocks = params["blocks"]
+  if isinstance(blocks, tuple):
+    # Python bools: every unrolled block compiles its own pattern only.
+    body = jax.checkpoint(body, static_argnums=2) if remat else body
+    x, _ = layers.over_layers(body, x, blocks, is_full)
+  else:
+    body = jax.checkpoint(body) if remat else body
+    x, _ = layers.over_layers(body, x, blocks, jnp.array(is_full))
+  merger = PatchMerger(config, dtype)
+  return x, merger.apply({"params": params["merger"]}, x)
+

@@ -1,0 +1,7 @@
+"""Rewards: a response and what is right, to a number. Strings in, no jax."""
+
+from jaxvlm.rewards.answers import extract_boxed, normalize
+from jaxvlm.rewards.geometry3k import geometry3k_reward
+from jaxvlm.rewards.math import grade
+
+__all__ = ["extract_boxed", "geometry3k_reward", "grade", "normalize"]

@@ -1,0 +1,1 @@
+"""Training: state, optimizer, one jitted step, objectives, loop."""

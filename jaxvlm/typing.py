@@ -1,0 +1,86 @@
+"""Shared types: the batch and the model as pure functions.
+
+Shape letters, here and everywhere: N prompts, G completions per prompt,
+S prompt tokens, T completion tokens, V vocabulary, D width, H query heads,
+K kv heads, P patch slots, M merged image slots (P / merge²), L layers.
+
+Nothing is imported at run time: the data room, which has no jax, fills the
+same tuples with NumPy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+  import jax
+
+  Array = jax.Array
+
+PyTree = Any
+Params = PyTree
+
+
+class Prompts(NamedTuple):
+  """Prompts with their pictures; every prompt owns its patches.
+
+  Attributes:
+    tokens: i32[N, S] token ids, padded on the left by our pipeline (the model
+      itself accepts padding on either side).
+    mask: bool[N, S] True on real tokens.
+    positions: i32[3, N, S] M-RoPE ids (time, height, width).
+    next_position: i32[N] the M-RoPE id of the first completion token.
+    image_slots: i32[N, S] which of the M merged image slots stands at this
+      token, -1 for text.
+    patches: f32[N, P, C] flattened pixels in padded window order
+      (`jaxvlm.data.layout`).
+    patch_segments: i32[N, P] which picture of the row, -1 for an empty slot.
+    patch_positions: i32[N, P, 2] (row, column) of the patch in its picture.
+  """
+
+  tokens: Array
+  mask: Array
+  positions: Array
+  next_position: Array
+  image_slots: Array
+  patches: Array
+  patch_segments: Array
+  patch_positions: Array
+
+
+class Batch(NamedTuple):
+  """Prompts and their completions: one form for every objective.
+
+  Attributes:
+    prompts: Prompts of N rows.
+    tokens: i32[N, G, T] completion tokens, right-padded.
+    mask: bool[N, G, T] the tokens that count.
+  """
+
+  prompts: Prompts
+  tokens: Array
+  mask: Array
+
+
+class Model(NamedTuple):
+  """A vision-language model as pure functions of its parameters.
+
+  Attributes:
+    forward: (params, batch) -> hidden [N, G, T, D]; `hidden[…, t]` predicts
+      `tokens[…, t]`. The prompt is computed once for its G completions.
+    prefill: (params, prompts) -> (hidden_last [N, D], prefix).
+    init_cache: (prefix, group, length) -> empty cache of the completions.
+    decode: (params, prefix, cache, tokens i32[N, G], step i32[]) ->
+      (hidden [N, G, D], cache): reads one more token of every completion.
+    head: params -> [D, V], the output projection.
+    unstack: params -> params whose layers are tuples, sliced once, for decode
+      loops and for machines on which a scan over layers does not pay.
+  """
+
+  forward: Callable[[Params, Batch], Array]
+  prefill: Callable[[Params, Prompts], tuple[Array, PyTree]]
+  init_cache: Callable[[PyTree, int, int], PyTree]
+  decode: Callable[..., tuple[Array, PyTree]]
+  head: Callable[[Params], Array]
+  unstack: Callable[[Params], Params]

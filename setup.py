@@ -1,0 +1,43 @@
+"""Packaging of jaxvlm."""
+
+import pathlib
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def _requirements() -> list[str]:
+  lines = (ROOT / "requirements.txt").read_text().splitlines()
+  return [line for line in lines if line and not line.startswith("#")]
+
+
+setuptools.setup(
+  name="jaxvlm",
+  version="0.1.0",
+  description=(
+    "A JAX laboratory for post-training vision-language models: "
+    "Qwen2.5-VL in Flax, pure losses, exact entropy, reproducible studies"
+  ),
+  long_description=(ROOT / "README.md").read_text(),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11,<3.14",
+  packages=setuptools.find_packages(
+    include=["jaxvlm", "jaxvlm.*", "experiments", "experiments.*"]
+  ),
+  package_data={"jaxvlm": ["assets/**/*"]},
+  install_requires=_requirements(),
+  extras_require={
+    # torch is the parity reference and nothing else: never needed to run.
+    "test": [
+      "pytest>=8",
+      "hypothesis>=6.130",
+      "ruff>=0.14",
+      "torch==2.13.0",
+    ],
+    "tpu": ["jax[tpu]>=0.10"],
+    "cuda": ["jax[cuda13]>=0.10"],
+  },
+  entry_points={"console_scripts": ["jaxvlm=jaxvlm.tools.main:run"]},
+)

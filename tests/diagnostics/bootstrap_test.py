@@ -1,0 +1,127 @@
+"""The bootstrap against full enumeration, and its coverage by simulation."""
+
+import itertools
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from jaxvlm.diagnostics import bootstrap, bootstrap_interval, paired_bootstrap
+
+
+def test_matches_enumeration_of_every_resample():
+  values = np.array([0.0, 1.0, 4.0, 9.0, 16.0])
+  means = [
+    np.mean(values[list(chosen)])
+    for chosen in itertools.product(range(5), repeat=5)
+  ]
+  low, high = np.quantile(means, [0.1, 0.9])
+  interval = bootstrap_interval(values, confidence=0.8, replicates=100_000)
+  assert interval.mean == 6.0
+  np.testing.assert_allclose(interval.low, low, atol=0.2)
+  np.testing.assert_allclose(interval.high, high, atol=0.2)
+
+
+def test_coverage_is_near_the_claim():
+  rng = np.random.default_rng(1)
+  covered = 0
+  for trial in range(300):
+    # Skewed scores between 0 and 1 around 1/3, as pass rates are.
+    values = rng.beta(1.0, 2.0, size=60)
+    interval = bootstrap_interval(values, replicates=1000, seed=trial)
+    covered += interval.low <= 1 / 3 <= interval.high
+  assert 0.90 <= covered / 300 <= 0.99
+
+
+def test_paired_coverage_and_gain_from_pairing():
+  rng = np.random.default_rng(2)
+  covered, paired_width, unpaired_width = 0, 0.0, 0.0
+  for trial in range(200):
+    hard = rng.random(50)
+    a = hard + 0.1 + 0.05 * rng.standard_normal(50)
+    b = hard + 0.05 * rng.standard_normal(50)
+    interval = paired_bootstrap(a, b, replicates=1000, seed=trial)
+    covered += interval.low <= 0.1 <= interval.high
+    paired_width += interval.high - interval.low
+    shuffled = paired_bootstrap(a, rng.permutation(b), replicates=1000)
+    unpaired_width += shuffled.high - shuffled.low
+  assert 0.90 <= covered / 200 <= 0.99
+  assert paired_width < unpaired_width / 3
+
+
+def test_seeds_of_a_problem_move_together():
+  rng = np.random.default_rng(3)
+  scores = rng.random((40, 8))
+  assert bootstrap_interval(scores) == bootstrap_interval(scores.mean(axis=1))
+  # Repeating a problem's score adds no evidence: the interval must not shrink.
+  repeated = np.repeat(scores[:, :1], 100, axis=1)
+  np.testing.assert_allclose(
+    bootstrap_interval(repeated), bootstrap_interval(scores[:, 0])
+  )
+
+
+def test_arms_may_have_different_seeds():
+  rng = np.random.default_rng(4)
+  a, b = rng.random((30, 3)), rng.random((30, 5))
+  assert paired_bootstrap(a, b) == bootstrap_interval(a.mean(1) - b.mean(1))
+  same = paired_bootstrap(a, a)
+  assert same == bootstrap.Interval(0.0, 0.0, 0.0)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+  values = np.random.default_rng(5).random(37)
+  whole = bootstrap_interval(values, replicates=999)
+  monkeypatch.setattr(bootstrap, "_CHUNK", 100)
+  assert bootstrap_interval(values, replicates=999) == whole
+
+
+@hypothesis.given(
+  st.lists(st.floats(-100, 100), min_size=2, max_size=20),
+  st.floats(-10, 10),
+  st.floats(0.1, 10),
+)
+@hypothesis.settings(max_examples=40, deadline=None)
+def test_properties(values, shift, scale):
+  values = np.array(values)
+  narrow = bootstrap_interval(values, replicates=200, confidence=0.5)
+  wide = bootstrap_interval(values, replicates=200, confidence=0.9)
+  tiny = 1e-9 * (1 + np.abs(values).max())
+  assert values.min() - tiny <= wide.low <= narrow.low
+  assert narrow.high <= wide.high <= values.max() + tiny
+  moved = bootstrap_interval(
+    scale * values + shift, replicates=200, confidence=0.9
+  )
+  np.testing.assert_allclose(
+    moved, scale * np.array(wide) + shift, rtol=1e-9, atol=1e-7
+  )
+
+
+def test_seed_decides():
+  values = np.random.default_rng(6).random(20)
+  assert bootstrap_interval(values) == bootstrap_interval(values)
+  assert bootstrap_interval(values) != bootstrap_interval(values, seed=1)
+
+
+def test_one_problem_says_nothing_of_others():
+  assert bootstrap_interval([0.5]) == (0.5, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+  ("values", "kwargs", "named"),
+  [
+    ([], {}, "values: got shape"),
+    (np.ones((2, 2, 2)), {}, "values: got shape"),
+    ([1.0, np.nan], {}, "1 non-finite"),
+    ([1.0, 2.0], {"confidence": 95}, "confidence: got 95"),
+    ([1.0, 2.0], {"replicates": 0}, "replicates: got 0"),
+  ],
+)
+def test_errors_name_the_argument(values, kwargs, named):
+  with pytest.raises(ValueError, match=named):
+    bootstrap_interval(values, **kwargs)
+
+
+def test_arms_need_the_same_problems():
+  with pytest.raises(ValueError, match="b: got 3 problems, expected 2"):
+    paired_bootstrap([1.0, 2.0], [1.0, 2.0, 3.0])

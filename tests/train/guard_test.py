@@ -1,0 +1,160 @@
+"""The guard against a plain Python reading of the rule."""
+
+import functools
+import math
+import statistics
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from jaxvlm.train import guard as guards
+
+WINDOW, MINIMUM, SIGMAS = 16, 4, 3.0
+check = jax.jit(functools.partial(guards.check, sigmas=SIGMAS, minimum=MINIMUM))
+
+VALUES = st.one_of(
+  st.floats(0.5, 1.5, width=32),
+  st.floats(0.5, 1.5, width=32),
+  st.floats(-2.0, 2e4, width=32),
+  st.sampled_from([math.nan, math.inf, -math.inf]),
+)
+
+
+def excess(value, history):
+  """How far above mean + k·std, in float64; None before the minimum."""
+  recent = history[-WINDOW:]
+  if len(recent) < MINIMUM:
+    return -math.inf
+  limit = statistics.fmean(recent) + SIGMAS * statistics.stdev(recent)
+  return value - limit
+
+
+@hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+@hypothesis.given(st.lists(st.tuples(VALUES, VALUES), max_size=40))
+def test_equals_the_plain_python_rule(pairs):
+  state = guards.init(WINDOW)
+  losses, norms, in_row, total = [], [], 0, 0
+  for loss, norm in pairs:
+    ok, state = check(state, loss, norm)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+      expected = False
+    else:
+      over = max(excess(loss, losses), excess(norm, norms))
+      # A decision nearer than float32 resolves may go either way.
+      scale = max(map(abs, [*losses[-WINDOW:], *norms[-WINDOW:], 1.0]))
+      expected = bool(ok) if abs(over) < 1e-5 * scale else over <= 0
+      losses.append(loss)
+      norms.append(norm)
+    assert bool(ok) == expected
+    in_row, total = (0, total) if expected else (in_row + 1, total + 1)
+    assert int(state.skipped_in_row) == in_row
+    assert int(state.skipped_total) == total
+    assert int(state.count) == len(losses)
+  kept = np.asarray(losses[-WINDOW:], np.float32)
+  written = np.asarray(state.losses)[: len(kept)]
+  np.testing.assert_array_equal(np.sort(written), np.sort(kept))
+  assert np.all(np.isfinite(state.losses))
+  assert np.all(np.isfinite(state.grad_norms))
+
+
+def steady(steps=20):
+  state = guards.init(WINDOW)
+  for i in range(steps):
+    _, state = check(state, 1.0 + 0.01 * (i % 3), 2.0 + 0.01 * (i % 2))
+  assert int(state.skipped_total) == 0
+  return state
+
+
+@pytest.mark.parametrize(
+  "loss, norm, expected",
+  [
+    (1.01, 2.005, True),
+    (1.5, 2.005, False),  # one spike is enough, in either
+    (1.01, 2.5, False),
+    (-50.0, 0.0, True),  # far below is no spike
+    (math.nan, 2.0, False),
+    (1.0, math.inf, False),
+    (-math.inf, 2.0, False),
+  ],
+)
+def test_skips_what_is_not_finite_or_spikes(loss, norm, expected):
+  ok, state = check(steady(), loss, norm)
+  assert bool(ok) == expected
+  assert int(state.skipped_in_row) == int(not expected)
+
+
+def test_minimum_of_history_before_anything_spikes():
+  state = guards.init(WINDOW)
+  for _ in range(MINIMUM - 1):
+    _, state = check(state, 1.0, 1.0)
+  ok, state = check(state, 100.0, 1.0)
+  assert bool(ok)
+  _, state = check(guards.init(WINDOW), math.nan, 1.0)
+  assert int(state.count) == 0
+
+
+def test_a_lasting_new_level_is_accepted():
+  state = steady()
+  decisions = []
+  for _ in range(WINDOW):
+    ok, state = check(state, 10.0, 2.0)
+    decisions.append(bool(ok))
+  assert not decisions[0] and all(decisions[3:])
+
+
+def test_bad_values_leave_the_history_alone():
+  before = steady()
+  state = before
+  for bad in (math.nan, math.inf, -math.inf):
+    _, state = check(state, bad, 2.0)
+    _, state = check(state, 1.0, bad)
+  np.testing.assert_array_equal(state.losses, before.losses)
+  np.testing.assert_array_equal(state.grad_norms, before.grad_norms)
+  assert int(state.skipped_in_row) == 6
+
+
+def test_equal_values_never_spike():
+  state = guards.init(WINDOW)
+  for value in (0.0, 0.1, 1e-30, 3.3e7):
+    state = guards.init(WINDOW)
+    for _ in range(2 * WINDOW):
+      ok, state = check(state, value, value)
+      assert bool(ok)
+
+
+def test_huge_finite_values_do_not_lock_the_guard():
+  state = steady()
+  for value in (3e38, 3e38, -3e38, -3e38):
+    _, state = check(state, value, abs(value))
+  for _ in range(2 * WINDOW):
+    ok, state = check(state, 1.0, 2.0)
+    assert bool(ok)
+
+
+def test_runs_in_a_scan_and_donates():
+  losses = jnp.ones((50,)).at[40].set(1e3)
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def run(state, losses):
+    def body(state, loss):
+      ok, state = guards.check(state, loss, jnp.ones(()))
+      return state, ok
+
+    return jax.lax.scan(body, state, losses)
+
+  state, ok = run(guards.init(), losses)
+  assert np.flatnonzero(~np.asarray(ok)).tolist() == [40]
+  assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(
+    lambda x: x.dtype, guards.init()
+  )
+
+
+def test_arguments_are_checked():
+  with pytest.raises(ValueError, match="window is 1"):
+    guards.init(1)
+  with pytest.raises(ValueError, match="minimum is 32, expected 2 … 16"):
+    guards.check(guards.init(16), 1.0, 1.0)
