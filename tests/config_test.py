@@ -226,6 +226,15 @@ def test_digest_depends_on_values_only():
   assert re.fullmatch("[0-9a-f]{64}", config.digest(Study()))
 
 
+def test_digest_does_not_depend_on_the_order_of_fields():
+  fields = [("depth", int, 2), ("width", float, 0.5)]
+  one, two = (
+    dataclasses.make_dataclass("Net", order, frozen=True)
+    for order in (fields, fields[::-1])
+  )
+  assert config.digest(one()) == config.digest(two())
+
+
 def test_values_of_the_wrong_type_never_reach_json():
   with pytest.raises(ValueError, match=r"train\.steps"):
     config.to_json(Study(train=Train(steps="many")))

@@ -17,9 +17,7 @@ from jaxvlm.data.rows import Encoder, HostBatch, Survey
 class BatchSource(grain.sources.RandomAccessDataSource):
   """Steps as records: `source[step]` is the batch of that step."""
 
-  def __init__(
-    self, survey: Survey, plan: Plan, encoder: Encoder, steps: int
-  ):
+  def __init__(self, survey: Survey, plan: Plan, encoder: Encoder, steps: int):
     self._survey = survey
     self._plan = plan
     self._encoder = encoder

@@ -130,11 +130,11 @@ class _Parser:
       digits
     ):
       return None
-    whole, numerator, denominator = map(_integer, digits)
+    whole, numerator, denominator = map(int, digits)
     if not numerator < denominator:
       return None
     self._at += 8
-    return {(1, 0): whole + Fraction(numerator, denominator)}
+    return _canonical({(1, 0): whole + Fraction(numerator, denominator)})
 
   def _factor(self) -> Number:
     value = self._base()
@@ -178,16 +178,9 @@ class _Parser:
     return self._base()
 
 
-def _integer(text: str) -> int:
-  # Python's own limit on digits raises, and quadratic time starts earlier.
-  if len(text) > _MAX_BITS // 4:
-    raise Unreadable("too many digits")
-  return int(text)
-
-
 def _decimal(text: str) -> Fraction:
   whole, _, digits = text.partition(".")
-  return Fraction(_integer(whole + digits or "0"), 10 ** len(digits))
+  return Fraction(int(whole + digits), 10 ** len(digits))
 
 
 def _canonical(value: Number) -> Number:

@@ -9,7 +9,8 @@ Different on purpose:
     right; mathruler fails them.
   * A simpler form of an answer that is itself not simple is right: 2 for
     \\frac{2}{1}, 4 for \\sqrt{16}, \\frac{1}{2} for \\frac{2}{4}.
-  * No unknowns: what is no number (`7:15`, `x+1`) is compared as text.
+  * No unknowns, no `1e3`: what is no number (`7:15`, `x+1`) is compared as
+    text.
   * Values are compared exactly by `exact`, never by sympy.
 """
 

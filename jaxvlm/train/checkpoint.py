@@ -1,13 +1,12 @@
 """Checkpoints: orbax writes the arrays, a manifest of digests vouches for them.
 
 Orbax restores a folder with flipped bits or foreign files without a word, and
-its latest step may be a save that never finished. Here a step exists once
-`manifest-<step>.json` does, which is written after orbax has committed and
-holds a digest of every file: nothing else is ever chosen.
+its latest step may be a save that never finished. Here a step exists once its
+manifest does (`jaxvlm.train.manifest`), which is written after orbax has
+committed: nothing else is ever chosen.
 """
 
 import concurrent.futures
-import hashlib
 import json
 import logging
 import os
@@ -22,11 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxvlm.train import manifest as manifests
 from jaxvlm.typing import PyTree
 
-_MANIFEST = re.compile(r"manifest-(\d+)\.json")
-# What a killed save leaves behind; anything else in the folder is not ours.
-_LEFTOVER = re.compile(r"(\d+)(\.orbax-checkpoint-tmp.*)?")
+# What a killed save leaves behind; other names in the folder are not ours.
+_UNFINISHED = re.compile(
+  r"\d+(\.orbax-checkpoint-tmp.*)?|manifest-\d+\.json\.tmp"
+)
+_ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
 class Restored(NamedTuple):
@@ -55,8 +57,8 @@ class Checkpoints:
       the device layout: there only equality to the bit is lost.
 
   Raises:
-    ValueError: for a folder that is a URL, `keep` below 1, an identity that
-      is not made of strings.
+    ValueError: for a folder that is a URL, `keep` below 1, or an identity
+      that is not made of strings.
   """
 
   def __init__(
@@ -77,28 +79,27 @@ class Checkpoints:
     for field, value in identity.items():
       if not isinstance(value, str):
         raise ValueError(
-          f"identity[{field!r}] is {value!r}, expected a string; give a digest"
+          f"identity: {field} is {value!r}, expected a string; give a digest"
         )
     self._folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._identity = dict(identity)
     self._advisory = frozenset(advisory)
     self._last: int | None = None  # saved or restored by this object
-    self._damaged: set[int] = set()  # found so by restore()
+    self._damaged: frozenset[int] = frozenset()  # passed over by restore()
     self._writer = concurrent.futures.ThreadPoolExecutor(1)
     self._pending: concurrent.futures.Future | None = None
 
   def steps(self) -> list[int]:
-    """Returns the steps with a readable manifest, ascending; reads no array."""
-    valid = []
-    for step in self._named():
+    """Returns the steps with a whole manifest, ascending; reads no array."""
+    whole = []
+    for step in manifests.steps(self._folder):
       try:
-        self._manifest(step)
-      except (OSError, ValueError):
+        manifests.read(self._folder, step)
+      except manifests.DamagedError:
         continue
-      if (self._folder / str(step)).is_dir():
-        valid.append(step)
-    return valid
+      whole.append(step)
+    return whole
 
   def save(
     self,
@@ -110,64 +111,59 @@ class Checkpoints:
   ) -> None:
     """Saves `state` as `step`: durable and complete, or not there at all.
 
-    The step that this object saved or restored last is already there: asking
-    again does nothing.
+    The step that this object saved or restored last is on the disk already:
+    asking for it again does nothing.
 
     Args:
       step: the number of steps taken.
       state: a tree of arrays; random keys as `jax.random.key_data`.
       extra: JSON values to keep beside it.
       blocking: whether to return only when the checkpoint is durable; else
-        when the arrays are copied, and `wait` or the next `save` tells of
-        errors.
+        when the arrays are copied. Then call `wait` before the program ends;
+        it, or the next `save`, tells of errors.
 
     Raises:
       ValueError: for leaves that are not arrays, an `extra` that is not JSON,
-        and a folder that holds this or a later step which was not restored.
+        or a folder that holds this or a later step which was not restored.
       OSError: if the folder cannot be written; earlier checkpoints stay.
     """
     self.wait()
     if step == self._last:
       return
-    names, leaves, _ = _flatten(state)
-    for name, leaf in zip(names, leaves, strict=True):
-      if not isinstance(leaf, jax.Array | np.ndarray | np.generic) or (
-        jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
-      ):
-        raise ValueError(
-          f"state {name} is a {type(leaf).__name__}, expected an array of "
-          "numbers; store keys with jax.random.key_data"
-        )
+    arrays = _flatten("state", state, _ARRAYS)
     try:
       extra = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
-      raise ValueError(f"extra: expected JSON values, got {error}") from error
+      raise ValueError(f"extra: {error}, expected JSON values") from error
     later = [s for s in self.steps() if s >= step and s not in self._damaged]
     if later:
       raise ValueError(
         f"{self._folder}: asked to save step {step}, found step {later[-1]}; "
         "restore from this folder first, or choose another"
       )
-    manifest = {
-      "step": step,
+    body = {
       "identity": self._identity,
       "extra": extra,
-      "tree": dict(zip(names, map(_describe, leaves), strict=True)),
+      "tree": {name: _describe(x) for name, x in arrays.items()},
     }
     try:
-      self._folder.mkdir(parents=True, exist_ok=True)
-      if step in self._damaged:
-        self._remove(step)
-      self._sweep()
-      # One a save: after an error, the next starts from nothing.
+      if jax.process_index() == 0:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._sweep(step)
+      # A new one for each save: an error leaves nothing behind in it.
       checkpointer = ocp.StandardCheckpointer()
+      # Orbax stores neither empty arrays nor NumPy scalars.
       checkpointer.save(
         self._folder / str(step),
-        {n: x for n, x in zip(names, map(_array, leaves), strict=True) if x.size},
+        {
+          name: np.asarray(x) if isinstance(x, np.generic) else x
+          for name, x in arrays.items()
+          if x.size
+        },
       )
     except Exception as error:
       raise self._failed(step, error) from error
-    self._pending = self._writer.submit(self._commit, checkpointer, manifest)
+    self._pending = self._writer.submit(self._commit, checkpointer, step, body)
     if blocking:
       self.wait()
 
@@ -180,9 +176,11 @@ class Checkpoints:
   def restore(self, abstract_state: PyTree) -> Restored | None:
     """Restores the newest checkpoint whose every byte is as it was written.
 
+    A damaged one is named in a warning and passed over.
+
     Args:
       abstract_state: a tree of arrays or `jax.ShapeDtypeStruct`: structure,
-        shapes, dtypes and shardings to restore to. Without a sharding a leaf
+        shapes, dtypes and shardings to restore to. A leaf without sharding
         comes as a NumPy array. Another float dtype is converted to, with a
         warning.
 
@@ -190,19 +188,187 @@ class Checkpoints:
       The checkpoint, or None where nothing was ever committed.
 
     Raises:
-      ValueError: if checkpoints were committed and none is whole, if the
-        identity differs, or the structure.
+      ValueError: if checkpoints were committed and none is whole, or if the
+        newest whole one has another identity or structure.
     """
     self.wait()
+    wanted = _flatten(
+      "abstract_state", abstract_state, (*_ARRAYS, jax.ShapeDtypeStruct)
+    )
     damages = {}
-    for step in reversed(self._named()):
+    for step in reversed(manifests.steps(self._folder)):
       try:
-        manifest = self._manifest(step)
-        self._check_identity(step, manifest["identity"])
-        names, leaves, treedef = _flatten(abstract_state)
-        self._check_tree(step, manifest["tree"], names, leaves)
-        found = _digests(self._folder / str(step))
-        ...
-      except _Damaged as error:
+        body = manifests.read(self._folder, step)
+        manifests.verify(self._folder, step, body["files"])
+      except manifests.DamagedError as error:
+        logging.warning(
+          "%s: skipped a damaged checkpoint: %s", self._folder, error
+        )
         damages[step] = str(error)
+        continue
+      self._check_identity(step, body["identity"])
+      self._check_tree(step, body["tree"], wanted)
+      targets = {name: _target(x) for name, x in wanted.items()}
+      stored = {name: x for name, x in targets.items() if x.size}
+      arrays = ocp.StandardCheckpointer().restore(
+        self._folder / str(step), stored
+      )
+      state = jax.tree.unflatten(
+        jax.tree.structure(abstract_state),
+        [arrays[n] if n in stored else _empty(x) for n, x in targets.items()],
+      )
+      self._last, self._damaged = step, frozenset(damages)
+      return Restored(step, state, body["extra"])
+    if damages:
+      raise ValueError(
+        f"{self._folder}: checkpoints were committed and none is whole: "
+        f"{'; '.join(damages.values())}; bring the folder back from a copy, "
+        "or choose another to start at step 0"
+      )
+    unfinished = self._unfinished()
+    logging.log(
+      logging.WARNING if unfinished else logging.INFO,
+      "%s: no checkpoint was committed (unfinished: %s), starting at step 0",
+      self._folder,
+      ", ".join(path.name for path in unfinished) or "none",
+    )
     return None
+
+  def _commit(
+    self, checkpointer: ocp.StandardCheckpointer, step: int, body: dict
+  ) -> None:
+    """Waits for orbax, makes the step exist, then removes old ones."""
+    try:
+      checkpointer.wait_until_finished()
+      if jax.process_index() == 0:
+        manifests.write(self._folder, step, body)
+        damaged = self._damaged - {step}
+        kept = [s for s in self.steps() if s not in damaged]
+        for old in manifests.steps(self._folder):
+          if old not in kept[-self._keep :]:
+            self._remove(old)
+    except Exception as error:
+      raise self._failed(step, error) from error
+    self._last, self._damaged = step, frozenset()
+
+  def _remove(self, step: int) -> None:
+    # In this order: arrays without a manifest are no checkpoint.
+    manifests.location(self._folder, step).unlink()
+    shutil.rmtree(self._folder / str(step), ignore_errors=True)
+
+  def _sweep(self, step: int) -> None:
+    """Removes what killed saves left, and a damaged `step`."""
+    if step in manifests.steps(self._folder):
+      self._remove(step)
+    for path in self._unfinished():
+      if path.is_dir():
+        shutil.rmtree(path)
+      else:
+        path.unlink()
+
+  def _unfinished(self) -> list[pathlib.Path]:
+    if not self._folder.exists():
+      return []
+    matches = map(_UNFINISHED.fullmatch, os.listdir(self._folder))
+    names = {match[0] for match in matches if match}
+    committed = map(str, manifests.steps(self._folder))
+    return [self._folder / name for name in sorted(names.difference(committed))]
+
+  def _failed(self, step: int, error: Exception) -> OSError:
+    return OSError(
+      f"{self._folder}: could not save step {step}: {error}; make the folder "
+      f"writable and free space; whole checkpoints in it: {self.steps()}"
+    )
+
+  def _check_identity(self, step: int, saved: Mapping[str, str]) -> None:
+    for field in sorted(saved.keys() | self._identity.keys()):
+      found, expected = saved.get(field), self._identity.get(field)
+      if found == expected:
+        continue
+      message = (
+        f"{self._folder}: step {step} was saved with {field} {found!r}, "
+        f"expected {expected!r}, that of this run"
+      )
+      if field not in self._advisory:
+        raise ValueError(
+          f"{message}; run as the checkpoint was made, or choose another folder"
+        )
+      logging.warning("%s; results may differ in the last bits", message)
+
+  def _check_tree(
+    self, step: int, saved: Mapping[str, str], wanted: Mapping[str, Any]
+  ) -> None:
+    expected = {name: _describe(x) for name, x in wanted.items()}
+    pairs = {
+      name: (saved.get(name, "nothing"), expected.get(name, "nothing"))
+      for name in sorted(saved.keys() | expected.keys())
+    }
+    where = f"{self._folder}: step {step}"
+    wrong = [
+      f"{name}: found {found}, expected {asked}"
+      for name, (found, asked) in pairs.items()
+      if _any_float(found) != _any_float(asked)
+    ]
+    if wrong:
+      raise ValueError(
+        f"{where} holds another state, {len(wrong)} of {len(pairs)} arrays "
+        f"differ: {'; '.join(wrong[:5])}; restore with the model and the "
+        "optimizer it was saved with"
+      )
+    casts = [name for name, (found, asked) in pairs.items() if found != asked]
+    if casts:
+      logging.warning(
+        "%s: %d arrays change precision, first %s: %s to %s",
+        where,
+        len(casts),
+        casts[0],
+        *pairs[casts[0]],
+      )
+
+
+def _flatten(
+  what: str, tree: PyTree, kinds: tuple[type, ...]
+) -> dict[str, Any]:
+  """Returns the leaves by path, such as "trainable/head/kernel"."""
+  named = {}
+  for path, leaf in jax.tree.leaves_with_path(tree):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if not isinstance(leaf, kinds) or jnp.issubdtype(
+      leaf.dtype, jax.dtypes.extended
+    ):
+      raise ValueError(
+        f"{what}: {name} is a {type(leaf).__name__}, expected an array of "
+        "numbers; use np.asarray for numbers, jax.random.key_data for keys"
+      )
+    if name in named:
+      raise ValueError(f"{what}: two leaves are named {name}; rename one")
+    named[name] = leaf
+  if not any(leaf.size for leaf in named.values()):
+    raise ValueError(f"{what}: found no values, expected a tree of arrays")
+  return named
+
+
+def _describe(leaf) -> str:
+  """Returns dtype and shape, such as "float32[2, 3]"."""
+  return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def _any_float(description: str) -> str:
+  """Returns a description without the precision of its floats."""
+  return re.sub(r"^b?float\d+\[", "float[", description)
+
+
+def _target(leaf) -> np.ndarray | jax.ShapeDtypeStruct:
+  """Returns what tells orbax where a leaf goes."""
+  sharding = getattr(leaf, "sharding", None)
+  if sharding is None:
+    # NumPy arrays ask for NumPy arrays; this one takes no memory.
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _empty(target) -> np.ndarray | jax.Array:
+  """Returns an array of size 0, which orbax does not store."""
+  if isinstance(target, np.ndarray):
+    return target
+  return jax.device_put(np.zeros(target.shape, target.dtype), target.sharding)

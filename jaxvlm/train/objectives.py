@@ -107,7 +107,9 @@ def opd(
       temperature=temperature,
       teacher=(teacher, frozen["teacher"]),
     )
-    loss, out = losses.opd_loss(stats.reverse_kl, batch.mask, normalizer=total.tokens)
+    loss, out = losses.opd_loss(
+      stats.reverse_kl, batch.mask, normalizer=total.tokens
+    )
     sampled = stats.logprobs - stats.teacher_logprobs
     out = {
       **out,

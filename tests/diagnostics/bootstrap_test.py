@@ -65,6 +65,10 @@ def test_arms_may_have_different_seeds():
   rng = np.random.default_rng(4)
   a, b = rng.random((30, 3)), rng.random((30, 5))
   assert paired_bootstrap(a, b) == bootstrap_interval(a.mean(1) - b.mean(1))
+  options = {"confidence": 0.5, "replicates": 300, "seed": 3}
+  assert paired_bootstrap(a, b, **options) == bootstrap_interval(
+    a.mean(1) - b.mean(1), **options
+  )
   same = paired_bootstrap(a, a)
   assert same == bootstrap.Interval(0.0, 0.0, 0.0)
 

@@ -4,7 +4,9 @@ Importing this module skips the importing test without torch, and fails it in
 continuous integration: parity that silently was not checked is no parity.
 """
 
+import functools
 import os
+import types
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from jaxvlm.models.qwen2_5_vl import Config, VisionConfig, convert
 try:
   import torch
   import transformers
+  from transformers import vision_utils
   from transformers.models import qwen2_5_vl as reference
 except ImportError:
   if os.environ.get("CI") == "true":
@@ -74,7 +77,9 @@ class Inputs(NamedTuple):
 
   def row(self, config: Config, i: int, completion=()) -> "Inputs":
     """Returns row i alone, without padding, continued by `completion`."""
-    count = [int((ids == config.image_token_id).sum()) for ids in self.input_ids]
+    count = [
+      int((ids == config.image_token_id).sum()) for ids in self.input_ids
+    ]
     unit = config.vision.spatial_merge_size**2
     grids = () if self.image_grid_thw is None else self.image_grid_thw
     tokens = np.cumsum([0, *(int(np.prod(g)) // unit for g in grids)])
@@ -138,7 +143,9 @@ def random_inputs(
   input_ids = np.zeros((len(rows), length), np.int64)
   mask = np.zeros_like(input_ids)
   for i, ids in enumerate(sequences):
-    at = slice(0, len(ids)) if side == "right" else slice(length - len(ids), None)
+    at = (
+      slice(0, len(ids)) if side == "right" else slice(length - len(ids), None)
+    )
     input_ids[i, at] = ids
     mask[i, at] = 1
   patches = sum(int(np.prod(g)) for g in grids)
@@ -194,6 +201,8 @@ def random_model(config: Config, seed: int):
       noise = torch.randn(parameter.shape, generator=generator)
       one = 1.0 if (parameter == 1).all() else 0.0
       parameter.copy_(one + noise * fan_in**-0.5)
+    # A placeholder that is generated would wait for a picture: make it rare.
+    model.lm_head.weight[[config.image_token_id, config.video_token_id]] *= 0.01
   return model.eval()
 
 
@@ -214,7 +223,6 @@ class States(NamedTuple):
   Attributes:
     vision: last hidden before the merger, window order, or None.
     merged: image tokens in reading order, or None.
-    embedded: [N, S, D] the decoder's input.
     layers: [L, N, S, D] output of every decoder layer, before the last norm.
     normed: [N, S, D] after the last norm.
     logits: [N, S, V].
@@ -222,7 +230,6 @@ class States(NamedTuple):
 
   vision: np.ndarray | None
   merged: np.ndarray | None
-  embedded: np.ndarray
   layers: np.ndarray
   normed: np.ndarray
   logits: torch.Tensor
@@ -240,14 +247,12 @@ def run(config: Config, model, inputs: Inputs) -> States:
 
   decoder, tower = model.model.language_model, model.model.visual
   hooks = [
-    layer.register_forward_hook(keep(i)) for i, layer in enumerate(decoder.layers)
+    layer.register_forward_hook(keep(i))
+    for i, layer in enumerate(decoder.layers)
   ]
   hooks += [
     decoder.norm.register_forward_hook(keep("normed")),
     tower.register_forward_hook(keep("tower")),
-    decoder.layers[0].register_forward_pre_hook(
-      lambda module, args: seen.update(embedded=args[0])
-    ),
   ]
   try:
     logits = model(**inputs.torch(config), use_cache=False).logits
@@ -263,7 +268,6 @@ def run(config: Config, model, inputs: Inputs) -> States:
   return States(
     vision=vision,
     merged=merged,
-    embedded=seen["embedded"].detach().numpy(),
     layers=torch.stack(outputs).detach().numpy(),
     normed=seen["normed"].detach().numpy(),
     logits=logits,
@@ -281,3 +285,46 @@ def greedy(config: Config, model, inputs: Inputs, count: int) -> np.ndarray:
       pad_token_id=0,
     )
   return tokens[:, inputs.input_ids.shape[1] :].numpy()
+
+
+def window_index(layout, grids) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the reference's (order of merged tokens, window edges)."""
+  index, edges = vision_utils.get_vision_window_index(
+    torch.tensor(grids), layout.merge, layout.window, layout.patch
+  )
+  return index.numpy(), edges.numpy()
+
+
+def rope_index(merge: int, tokens, mask, grids, image_token_id: int):
+  """Returns the reference's (M-RoPE ids [3, S], delta) of one row."""
+  grids = torch.tensor(grids) if grids else None
+  # The method reads nothing of the model but its configuration.
+  model = types.SimpleNamespace(
+    config=types.SimpleNamespace(
+      vision_config=types.SimpleNamespace(
+        spatial_merge_size=merge, tokens_per_second=2
+      )
+    ),
+    get_vision_position_ids=functools.partial(
+      reference.Qwen2_5_VLModel.get_vision_position_ids, None
+    ),
+  )
+  tokens = torch.tensor(tokens, dtype=torch.int64)[None]
+  ids, delta = reference.Qwen2_5_VLModel.get_rope_index(
+    model,
+    tokens,
+    mm_token_type_ids=(tokens == image_token_id).int(),
+    image_grid_thw=grids,
+    attention_mask=torch.tensor(mask)[None],
+  )
+  return ids[:, 0].numpy(), int(delta[0, 0])
+
+
+def from_pretrained(path):
+  """Returns (model, report of missing, surplus and misshaped tensors)."""
+  return reference.Qwen2_5_VLForConditionalGeneration.from_pretrained(
+    path,
+    attn_implementation="eager",
+    dtype=torch.float32,
+    output_loading_info=True,
+  )

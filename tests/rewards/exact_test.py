@@ -96,6 +96,7 @@ def test_division_inverts_any_sum_of_roots(terms):
     (r"2\frac{\sqrt{3}}{2}", {(3, 0): Fraction(1)}),
     (r"25\pi", {(1, 1): Fraction(25)}),
     (r"\frac{\pi}{\pi}", {(1, 0): Fraction(1)}),
+    (r"2\frac{15}{2}", {(1, 0): Fraction(15)}),  # no mixed number
     ("2^-1", {(1, 0): Fraction(1, 2)}),
     ("-2^2", {(1, 0): Fraction(-4)}),
     ("10-4-3", {(1, 0): Fraction(3)}),
@@ -127,6 +128,13 @@ def test_what_is_no_number(text):
   "text",
   [
     "9^9^9^9",
+    "1^{999999999999}",
+    "(0.5+0.5)^{-99999999}",
+    r"\sqrt{1000000000000000003}",
+    r"1/(1+\sqrt{999999937}\sqrt{999999929})",
+    r"1/(1+\sqrt{999999937}\sqrt{999999929}\sqrt{2})",
+    "(" * 200,
+    "-(" * 100,
     "9^{9^{9}}",
     "((((9^64)^64)^64)^64)^64",
     "9" * 199,
@@ -150,6 +158,13 @@ def test_bombs_end_quickly(text):
   start = time.perf_counter()
   exact.parse(text[:200])
   assert time.perf_counter() - start < 1.0
+
+
+def test_depth_is_bounded():
+  assert exact.parse("(" * 15 + "1" + ")" * 15) == {(1, 0): Fraction(1)}
+  assert exact.parse("(" * 16 + "1" + ")" * 16) is None
+  # Each nested argument is a level too.
+  assert exact.parse(r"\frac{1}{" * 16 + "2" + "}" * 16) is None
 
 
 def test_text_that_is_too_long_is_not_read():

@@ -118,7 +118,6 @@ def test_bad_values_leave_the_history_alone():
 
 
 def test_equal_values_never_spike():
-  state = guards.init(WINDOW)
   for value in (0.0, 0.1, 1e-30, 3.3e7):
     state = guards.init(WINDOW)
     for _ in range(2 * WINDOW):

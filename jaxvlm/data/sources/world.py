@@ -48,26 +48,23 @@ class Mixture:
   """How a corpus answers: a random draw of ways for every problem.
 
   Attributes:
-    styles: (name, weight) of the good solutions' styles.
-    careless: weight of careless work, which is right one time in five; what
-      a corpus from the wild contains and a curated one does not.
+    styles: the good solutions' styles, equally likely.
+    careless: share of careless work, which is right one time in five; what a
+      corpus from the wild contains and a curated one does not.
     texts: responses per problem.
     seed: root of the draws; a problem's texts depend on it and its index.
   """
 
-  styles: tuple[tuple[str, float], ...]
+  styles: tuple[str, ...] = diagrams.STYLES
   careless: float = 0.0
   texts: int = 1
   seed: int = 0
 
   def __call__(self, index: int, problem: diagrams.Problem) -> tuple[str, ...]:
     rng = random.Random(self.seed * 2**40 + index)
-    names = [name for name, _ in self.styles]
-    weights = [weight for _, weight in self.styles]
-    share = self.careless / (self.careless + sum(weights))
     return tuple(
       problem.careless(rng)
-      if rng.random() < share
-      else problem.solutions[rng.choices(names, weights)[0]]
+      if rng.random() < self.careless
+      else problem.solutions[rng.choice(self.styles)]
       for _ in range(self.texts)
     )

@@ -19,8 +19,13 @@ _INERT = frozenset(
   " output_hidden_states return_dict chunk_size_feed_forward"
   " is_encoder_decoder id2label label2id problem_type text_config"
   " vision_config rope_scaling rope_parameters rope_theta"
-  " _attn_implementation_autoset eos_token_id pad_token_id"
-  " quantization_config".split()
+  " _attn_implementation_autoset eos_token_id pad_token_id".split()
+)
+# Fields that a config.json may leave out; any other gap would silently be
+# filled with the 3B model's value.
+_OPTIONAL = frozenset(
+  "max_position_embeddings initializer_range image_token_id video_token_id"
+  " vision_start_token_id vision_end_token_id".split()
 )
 _REQUIRED_ACT = "silu"
 
@@ -76,6 +81,12 @@ class Config:
         raise ValueError(f"Qwen2.5-VL config: {what}; {fix}")
 
     heads, kv = self.num_attention_heads, self.num_key_value_heads
+    need(
+      heads > 0 and kv > 0 and self.vision.num_heads > 0,
+      f"num_attention_heads {heads}, num_key_value_heads {kv}, vision"
+      f" num_heads {self.vision.num_heads}",
+      "expected positive numbers",
+    )
     need(
       self.hidden_size % heads == 0 and self.head_dim % 2 == 0,
       f"hidden_size {self.hidden_size} does not split into {heads} heads of"
@@ -143,17 +154,24 @@ class Config:
         f"config.json has model_type {raw['model_type']!r}, expected"
         " 'qwen2_5_vl': only the Qwen2.5-VL family is supported"
       )
-    text = {**raw, **raw.get("text_config", {})}
+    if "quantization_config" in raw:
+      raise ValueError(
+        f"config.json has quantization_config {raw['quantization_config']},"
+        " expected none: load a folder in bfloat16 or float32"
+      )
+    inner = raw.get("text_config", {})
+    text = {**raw, **inner}
+    tied = "tie_word_embeddings"
+    if tied in raw and tied in inner:  # written in both places; either counts
+      text[tied] = raw[tied] or inner[tied]
     rope = dict(text.get("rope_scaling") or {})
     rope.update(text.get("rope_parameters") or {})
     if "rope_theta" in rope:
       text["rope_theta"] = rope["rope_theta"]
     if "mrope_section" in rope:
       text["mrope_section"] = rope["mrope_section"]
-    if rope.get("type", rope.get("rope_type", "mrope")) not in (
-      "mrope",
-      "default",
-    ):
+    kinds = {rope.get("type", "mrope"), rope.get("rope_type", "default")}
+    if not kinds <= {"mrope", "default"}:
       raise ValueError(
         f"config.json has rope_scaling {rope}, expected type 'mrope' or"
         " 'default': long-context scaling is not supported"
@@ -212,6 +230,12 @@ def _known(
     raise ValueError(
       f"{where} has unknown field(s) {unknown}; expected a subset of"
       f" {sorted(names)}: remove what does not change the computation"
+    )
+  missing = sorted(names - set(raw) - _OPTIONAL)
+  if missing:
+    raise ValueError(
+      f"{where} lacks field(s) {missing}, which decide what is computed; copy"
+      " the config.json that belongs to the weights"
     )
   return {
     name: tuple(raw[name]) if isinstance(raw[name], list) else raw[name]

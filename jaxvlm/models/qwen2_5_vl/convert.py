@@ -41,12 +41,20 @@ def _patch_kernel(x: np.ndarray) -> np.ndarray:
 # layer: one name per layer there, one stacked array here. "lm_head" and the
 # decoder have had two names over the years; the reader accepts both.
 _TABLE: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
-  ("visual/patch_embed/kernel", "visual.patch_embed.proj.weight", _patch_kernel),
+  (
+    "visual/patch_embed/kernel",
+    "visual.patch_embed.proj.weight",
+    _patch_kernel,
+  ),
   ("visual/blocks/norm1/weight", "visual.blocks.*.norm1.weight", _same),
   ("visual/blocks/norm2/weight", "visual.blocks.*.norm2.weight", _same),
   ("visual/blocks/qkv/kernel", "visual.blocks.*.attn.qkv.weight", _transposed),
   ("visual/blocks/qkv/bias", "visual.blocks.*.attn.qkv.bias", _same),
-  ("visual/blocks/proj/kernel", "visual.blocks.*.attn.proj.weight", _transposed),
+  (
+    "visual/blocks/proj/kernel",
+    "visual.blocks.*.attn.proj.weight",
+    _transposed,
+  ),
   ("visual/blocks/proj/bias", "visual.blocks.*.attn.proj.bias", _same),
   *(
     (f"visual/blocks/mlp/{p}/{ours}", f"visual.blocks.*.mlp.{p}.{name}", f)
@@ -120,8 +128,7 @@ def from_state_dict(
   Raises:
     ValueError: a missing, surplus or wrongly shaped tensor, by name.
   """
-  abstract = jax.eval_shape(lambda: model.init(config, jax.random.key(0)))
-  shapes = {_path(k): x.shape for k, x in _leaves(abstract)}
+  shapes = _shapes(config)
   expected = {
     name: (path, i)
     for path, pattern, _ in _TABLE
@@ -158,9 +165,30 @@ def from_state_dict(
   return params
 
 
-def state_dict(params: Params) -> Iterator[tuple[str, np.ndarray]]:
-  """Yields (transformers' name, array) of a stacked parameter tree."""
+def state_dict(
+  config: Config, params: Params
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Yields (transformers' name, array) of a stacked parameter tree.
+
+  Args:
+    config: the architecture.
+    params: stacked tree of parameters, or of their gradients.
+
+  Raises:
+    ValueError: a missing, surplus or misshaped leaf, by path: what is not in
+      the table would be lost without a word.
+  """
   flat = {_path(k): x for k, x in _leaves(params)}
+  shapes = _shapes(config)
+  found = {path: np.shape(x) for path, x in flat.items()}
+  surplus = sorted(set(found.items()) - set(shapes.items()))
+  missing = sorted(set(shapes.items()) - set(found.items()))
+  if surplus or missing:
+    raise ValueError(
+      f"the parameters do not fit the config: found {surplus[:4]}"
+      f" ({len(surplus)} in all), expected {missing[:4]} ({len(missing)});"
+      " layers must be stacked (not `unstack`ed) and adapters merged"
+    )
   for path, pattern, _ in _TABLE:
     if path not in flat:
       continue
@@ -168,16 +196,27 @@ def state_dict(params: Params) -> Iterator[tuple[str, np.ndarray]]:
     prefix = "" if pattern.startswith("lm_head") else "model."
     for i, name in _names(pattern, value.shape):
       part = value if i is None else value[i]
-      yield prefix + name, np.ascontiguousarray(_inverse(path, part))
+      yield prefix + name, np.ascontiguousarray(_inverse(config, path, part))
 
 
-def _inverse(path: str, x: np.ndarray) -> np.ndarray:
+def _inverse(config: Config, path: str, x: np.ndarray) -> np.ndarray:
   if path == "visual/patch_embed/kernel":
-    side = round((x.shape[0] / 6) ** 0.5)
-    return x.T.reshape(-1, 3, 2, side, side)
+    geometry = config.layout
+    return x.T.reshape(
+      -1,
+      geometry.channels,
+      geometry.temporal_patch,
+      geometry.patch,
+      geometry.patch,
+    )
   if path.endswith("/kernel") or path == "model/lm_head":
     return x.T
   return x
+
+
+def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+  abstract = jax.eval_shape(lambda: model.init(config, jax.random.key(0)))
+  return {_path(k): x.shape for k, x in _leaves(abstract)}
 
 
 def _names(pattern: str, shape) -> list[tuple[int | None, str]]:
@@ -245,7 +284,7 @@ def load_pretrained(
     except safetensors.SafetensorError as e:
       raise ValueError(f"{file} is not a valid safetensors file: {e}") from e
     handles.append(handle)
-    for name in handle.keys():  # noqa: SIM118  not a dict
+    for name in handle.keys():  # not a dict
       where[canonical_name(name)] = (handle, name)
 
   def tensor(name: str) -> np.ndarray:
@@ -274,7 +313,7 @@ def save_pretrained(
   folder.mkdir(parents=True, exist_ok=True)
   shards: list[dict[str, np.ndarray]] = [{}]
   size = total = 0
-  for name, value in state_dict(params):
+  for name, value in state_dict(config, params):
     if shards[-1] and size + value.nbytes > shard_bytes:
       shards.append({})
       size = 0

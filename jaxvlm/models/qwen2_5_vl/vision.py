@@ -120,7 +120,9 @@ def init(config: VisionConfig, key: Array) -> Any:
 
   return {
     "patch_embed": {
-      "kernel": config.initializer_range
+      # Pixels are not normalized inputs: their sum over a white patch must
+      # not drown what the blocks add to it.
+      "kernel": min(config.initializer_range, values**-0.5 / 2)
       * jax.random.normal(patch_key, (values, config.hidden_size))
     },
     "blocks": jax.vmap(block)(jax.random.split(block_key, config.depth)),
@@ -153,7 +155,7 @@ def encode(
     dtype: compute dtype.
     remat: recompute every block in the backward pass.
   """
-  n, p, _ = patches.shape
+  p = patches.shape[1]
   if p % window_slots:
     raise ValueError(
       f"patches have {p} slots, expected a multiple of the window's"
@@ -169,7 +171,9 @@ def encode(
     args = (x, rope, segments, full, windows)
     return block.apply({"params": weights}, *args), None
 
-  is_full = tuple(i in config.fullatt_block_indexes for i in range(config.depth))
+  is_full = tuple(
+    i in config.fullatt_block_indexes for i in range(config.depth)
+  )
   blocks = params["blocks"]
   if isinstance(blocks, tuple):
     # Python bools: every unrolled block compiles its own pattern only.
@@ -180,4 +184,3 @@ def encode(
     x, _ = layers.over_layers(body, x, blocks, jnp.array(is_full))
   merger = PatchMerger(config, dtype)
   return x, merger.apply({"params": params["merger"]}, x)
-

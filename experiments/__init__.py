@@ -1,0 +1,1 @@
+"""One folder a paper; each has a README, a config and a run."""

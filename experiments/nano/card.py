@@ -1,0 +1,117 @@
+"""The model card of a shipped model: scores and how it was made."""
+
+import pathlib
+import subprocess
+
+import jax
+
+from experiments.nano.config import NanoConfig
+from jaxvlm.data import diagrams
+from jaxvlm.data.rows import Encoder
+from jaxvlm.data.sources.world import WorldRows
+from jaxvlm.eval import harness
+from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
+from jaxvlm.rewards import geometry3k_reward
+from jaxvlm.rollout import make_generate
+from jaxvlm.sampling import Sampling
+
+_SETS = {
+  "in_domain": (diagrams.VALIDATION, 420),
+  "out_of_domain": (diagrams.VALIDATION_OOD, 210),
+}
+_SAMPLES = 4
+
+
+def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
+  """Returns scores at temperature 1 by problem set, as stored (bf16)."""
+  config, params = load_pretrained(folder)
+  chat = encoder.chat
+  generate = make_generate(
+    bind(config),
+    group=_SAMPLES,
+    sampling=Sampling(),
+    max_new_tokens=encoder.max_new_tokens,
+    eos_ids=(chat.eos_id,),
+    pad_id=chat.pad_id,
+    vocab_size=chat.vocab_size,
+  )
+  out = {}
+  for name, (split, count) in _SETS.items():
+    problems = harness.make_problem_set(
+      name, WorldRows(split, count), encoder, 70
+    )
+    result = harness.evaluate(
+      problems,
+      generate,
+      params,
+      jax.random.key(0),
+      decode=chat.decode,
+      reward=geometry3k_reward,
+    )
+    families: dict[str, list[float]] = {}
+    for row, right in zip(problems.rows, result.accuracy, strict=True):
+      families.setdefault(row.group, []).append(float(right.mean()))
+    out[name] = {
+      **{k: round(v, 4) for k, v in result.summary().items()},
+      "families": {
+        k: round(sum(v) / len(v), 3) for k, v in sorted(families.items())
+      },
+    }
+  return out
+
+
+def commit() -> str:
+  """Returns the commit of the working tree, or "unknown" outside git."""
+  done = subprocess.run(
+    ["git", "describe", "--always", "--dirty"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return done.stdout.strip() or "unknown"
+
+
+def write(
+  nano: NanoConfig,
+  *,
+  parameters: int,
+  scores: dict[str, dict],
+  digest: str,
+  seconds: float,
+  steps: int,
+) -> str:
+  """Returns the card's text."""
+  lines = [
+    f"# {nano.name}",
+    "",
+    f"A Qwen2.5-VL of {parameters:,} parameters that reads small generated"
+    " diagrams, in the Hugging Face folder format (bf16). Trained from nothing"
+    " on `jaxvlm.data.diagrams` by this project's supervised path.",
+    "",
+    f"* command: `python -m experiments.nano.run --only={nano.name}`"
+    " (`make nano` makes both)",
+    f"* commit: {commit()}",
+    f"* data: {nano.prompts * steps:,} generated pictures, seen once each;"
+    f" {nano.mixture.texts} responses a picture; styles"
+    f" {', '.join(nano.mixture.styles)}, equally likely; share of careless"
+    f" work {nano.mixture.careless:.2f}",
+    f"* training: {steps:,} steps of {nano.prompts} pictures, AdamW, peak"
+    f" learning rate {nano.optimizer.peak_lr:g}, seed {nano.seed}",
+    f"* cost: {seconds / 60:.0f} minutes on a shared machine with 2 cores",
+    f"* sha256 of model.safetensors: `{digest}`",
+    "",
+    "Scores at temperature 1, four samples a problem, validation problems"
+    " (`python -m experiments.nano.run` writes them):",
+    "",
+    "| set | accuracy | pass@4 | format | entropy (nats) | tokens |",
+    "|---|---|---|---|---|---|",
+  ]
+  for name, s in scores.items():
+    lines.append(
+      f"| {name} | {s['accuracy']:.3f} | {s['pass@4']:.3f} |"
+      f" {s['format']:.3f} | {s['entropy']:.3f} | {s['length']:.1f} |"
+    )
+  lines += ["", "| family | accuracy |", "|---|---|"]
+  for s in scores.values():
+    lines += [f"| {k} | {v:.2f} |" for k, v in s["families"].items()]
+  return "\n".join(lines) + "\n"

@@ -1,0 +1,76 @@
+"""Settings of the shipped models. Every value is ours: no paper trains them."""
+
+import dataclasses
+
+from jaxvlm.data.sources.world import Mixture
+from jaxvlm.train.optimizer import OptimizerConfig
+
+PROMPT_TOKENS = 56
+PATCH_SLOTS = 64
+MAX_NEW_TOKENS = 44
+VOCAB_SIZE = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class NanoConfig:
+  """One model: its size, its corpus, its training.
+
+  Attributes:
+    name: folder under jaxvlm/assets.
+    width, heads, layers, vision_width: see `presets.nano`.
+    mixture: how the corpus answers.
+    prompts: pictures per step.
+    steps: optimizer steps; no picture is seen twice.
+    optimizer: learning rate and the rest.
+    seed: of the initialization.
+  """
+
+  name: str
+  width: int
+  heads: int
+  layers: int
+  vision_width: int
+  mixture: Mixture
+  prompts: int
+  steps: int
+  optimizer: OptimizerConfig
+  seed: int = 0
+
+
+def _optimizer(peak_lr: float, steps: int) -> OptimizerConfig:
+  return OptimizerConfig(
+    peak_lr=peak_lr,
+    warmup_steps=100,
+    decay_steps=steps - 100,
+    end_lr=peak_lr / 30,
+    b2=0.98,
+    weight_decay=0.02,
+  )
+
+
+# The base has read careless work too, as any base model has: a third of its
+# corpus states a number that is right one time in five.
+BASE = NanoConfig(
+  name="nano-base",
+  width=96,
+  heads=4,
+  layers=4,
+  vision_width=64,
+  mixture=Mixture(careless=1 / 3, texts=2, seed=1),
+  prompts=48,
+  steps=2000,
+  optimizer=_optimizer(3e-3, 2000),
+)
+# The teacher has read careful work only.
+TEACHER = NanoConfig(
+  name="nano-teacher",
+  width=144,
+  heads=6,
+  layers=5,
+  vision_width=96,
+  mixture=Mixture(texts=2, seed=2),
+  prompts=48,
+  steps=2000,
+  optimizer=_optimizer(2e-3, 2000),
+)
+MODELS = {config.name: config for config in (BASE, TEACHER)}

@@ -1,0 +1,152 @@
+"""Trains nano-base and nano-teacher from nothing: `make nano`.
+
+The project's own SFT path on the generated world. Leaves Hugging Face folders
+(bf16 weights, tokenizer, chat template, model card) in --out.
+"""
+
+import hashlib
+import json
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from experiments.nano import card
+from experiments.nano import config as settings
+from experiments.nano.config import NanoConfig
+from jaxvlm import config as configs
+from jaxvlm.data import chat as chats
+from jaxvlm.data import diagrams, pipeline, tokenizer
+from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.plan import Plan
+from jaxvlm.data.rows import Bucket, Encoder, Survey
+from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.models.qwen2_5_vl import model, presets, save_pretrained
+from jaxvlm.train import loop, objectives
+from jaxvlm.train.optimizer import make_optimizer
+from jaxvlm.train.step import init_state, make_train_step
+
+_OUT = flags.DEFINE_string(
+  "out", "jaxvlm/assets", "where the finished folders go"
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "runs/nano", "logs and checkpoints; the same one resumes"
+)
+_ONLY = flags.DEFINE_enum("only", None, list(settings.MODELS), "one model")
+_STEPS = flags.DEFINE_integer("steps", None, "cut the run short (a try-out)")
+
+
+def build_tokenizer(folder: pathlib.Path) -> None:
+  """Builds the world's tokenizer from the words of 4,000 problems."""
+  ways = Mixture(careless=1 / 4, texts=3)
+  corpus = []
+  for row in WorldRows(diagrams.PRETRAIN, 4000, ways):
+    corpus += [row.question, *row.responses]
+  # The chat template's own words should be single tokens, too.
+  corpus += ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 400
+  tokenizer.build(corpus, folder, vocab_size=settings.VOCAB_SIZE)
+
+
+def encoder(chat: chats.Chat) -> Encoder:
+  """Returns the world's encoder: every prompt fits one bucket."""
+  return Encoder(
+    chat=chat,
+    budget=PixelBudget(56 * 56, 112 * 112),
+    buckets=(Bucket(settings.PROMPT_TOKENS, settings.PATCH_SLOTS),),
+    max_new_tokens=settings.MAX_NEW_TOKENS,
+  )
+
+
+def train(
+  nano: NanoConfig, out: pathlib.Path, workdir: pathlib.Path, steps: int
+) -> None:
+  """Trains one model and writes its folder."""
+  folder = out / nano.name
+  build_tokenizer(folder)
+  vision = presets.QWEN_3B.layout
+  special = chats.load(folder, vision).tokenizer.get_added_vocab()
+  config = presets.nano(
+    width=nano.width,
+    heads=nano.heads,
+    layers=nano.layers,
+    vision_width=nano.vision_width,
+    vocab_size=settings.VOCAB_SIZE,
+    special=special,
+  )
+  chat = chats.load(folder, config.layout)
+  encode = encoder(chat)
+  rows = WorldRows(diagrams.PRETRAIN, nano.prompts * nano.steps, nano.mixture)
+  # Every row of the world fits its one bucket, so nothing needs a survey.
+  count = len(rows)
+  everything = Survey(
+    rows, np.arange(count), np.zeros(count, int), (), repr(rows)
+  )
+  plan = Plan((0,) * count, nano.prompts, nano.seed)
+  source = pipeline.BatchSource(everything, plan, encode, nano.steps)
+
+  bound = model.bind(config)
+  functions = bound._replace(
+    # Unrolled layers: at this size a scan costs more than it saves.
+    forward=lambda p, b: bound.forward(bound.unstack(p), b)
+  )
+  optimizer = make_optimizer(nano.optimizer)
+  step = make_train_step(
+    objectives.sft(functions, vocab_size=chat.vocab_size),
+    objectives.count,
+    optimizer,
+  )
+  params = model.init(config, jax.random.key(nano.seed))
+
+  def make_inputs(start: int) -> loop.Inputs:
+    stream = pipeline.batches(source, start=start)
+    return lambda step, params: (next(stream).batch, {})
+
+  started = time.time()
+  state = loop.run(
+    workdir / nano.name,
+    nano.name,
+    init_state(params, optimizer),
+    step,
+    None,
+    make_inputs,
+    loop.Schedule(steps, checkpoint_every=100),
+    identity={"config": configs.digest(nano), "model": configs.digest(config)},
+  )
+  stored = jax.tree.map(
+    lambda x: np.asarray(x.astype(jnp.bfloat16)), state.trainable
+  )
+  save_pretrained(folder, config, stored)
+  weights = (folder / "model.safetensors").read_bytes()
+  scores = card.score(folder, encode)
+  (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+  (folder / "README.md").write_text(
+    card.write(
+      nano,
+      parameters=sum(x.size for x in jax.tree.leaves(stored)),
+      scores=scores,
+      digest=hashlib.sha256(weights).hexdigest(),
+      seconds=time.time() - started,
+      steps=steps,
+    )
+  )
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
+  names = [_ONLY.value] if _ONLY.value else list(settings.MODELS)
+  for name in names:
+    nano = settings.MODELS[name]
+    train(
+      nano,
+      pathlib.Path(_OUT.value),
+      pathlib.Path(_WORKDIR.value),
+      _STEPS.value or nano.steps,
+    )
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,340 @@
+"""What the study trains: the programs, and the stages of one arm.
+
+Programs (train steps, samplers) are built once per process and shared by all
+arms and seeds, so nothing is compiled twice.
+"""
+
+import base64
+import dataclasses
+import io
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.stage1_entropy.config import StageConfig, StudyConfig
+from experiments.stage1_entropy.problems import Problems
+from jaxvlm.data import images, pipeline
+from jaxvlm.data import rows as rows_lib
+from jaxvlm.data.chat import Chat
+from jaxvlm.data.plan import Plan
+from jaxvlm.eval import harness
+from jaxvlm.models import qwen2_5_vl
+from jaxvlm.rewards import geometry3k_reward
+from jaxvlm.rollout import make_generate
+from jaxvlm.rollout.generate import Generate
+from jaxvlm.sampling import Sampling
+from jaxvlm.train import experience, loop, objectives
+from jaxvlm.train.optimizer import make_optimizer
+from jaxvlm.train.step import init_state, make_train_step
+from jaxvlm.typing import Model, Params
+
+ARMS = ("base", "sft_early", "sft_over", "opd")
+_GRPO = 1  # folded into keys and seeds, so that stages draw apart
+_STAGE1 = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+  """Compiled functions of the study.
+
+  Attributes:
+    steps: stage name -> jitted train step.
+    rollouts: stage name -> jitted sampler.
+    evaluate: jitted sampler of the evaluation.
+    evaluate_teacher: the same for the teacher's architecture.
+  """
+
+  steps: Mapping[str, Callable]
+  rollouts: Mapping[str, Generate]
+  evaluate: Generate
+  evaluate_teacher: Generate
+
+
+def functions(config: Any, study: StudyConfig) -> Model:
+  """Returns the model's functions, unrolled where a scan does not pay."""
+  dtype = jnp.bfloat16 if study.bfloat16 else jnp.float32
+  bound = qwen2_5_vl.bind(config, dtype=dtype, remat=study.remat)
+  if study.scan_layers:
+    return bound
+  return bound._replace(forward=lambda p, b: bound.forward(bound.unstack(p), b))
+
+
+def make_programs(
+  study: StudyConfig, student: Any, teacher: Any, chat: Chat
+) -> Programs:
+  """Builds every program; nothing is compiled before its first call."""
+  model, teach = functions(student, study), functions(teacher, study)
+  vocab = {"vocab_size": chat.vocab_size}
+
+  def sampler(functions: Model, group: int, temperature: float) -> Generate:
+    return make_generate(
+      functions,
+      group=group,
+      sampling=Sampling(temperature),
+      max_new_tokens=study.data.max_new_tokens,
+      eos_ids=(chat.eos_id,),
+      pad_id=chat.pad_id,
+      **vocab,
+    )
+
+  def step(objective: objectives.Objective, stage: StageConfig) -> Callable:
+    return make_train_step(
+      objective,
+      objectives.count,
+      make_optimizer(stage.optimizer),
+      micro_batches=stage.micro_batches,
+    )
+
+  sft = objectives.sft(model, **vocab)
+  opd = objectives.opd(model, teach, temperature=study.opd.temperature, **vocab)
+  grpo = objectives.grpo(
+    model,
+    temperature=study.grpo.temperature,
+    clip_low=study.grpo.clip_low,
+    clip_high=study.grpo.clip_high,
+    kl_coef=study.grpo.kl_coef,
+    **vocab,
+  )
+  e = study.evaluation
+  return Programs(
+    steps={
+      "sft_early": step(sft, study.sft_early),
+      "sft_over": step(sft, study.sft_over),
+      "opd": step(opd, study.opd),
+      "grpo": step(grpo, study.grpo),
+    },
+    rollouts={
+      "opd": sampler(model, study.opd.group, study.opd.temperature),
+      "grpo": sampler(model, study.grpo.group, study.grpo.temperature),
+    },
+    evaluate=sampler(model, e.samples, e.temperature),
+    evaluate_teacher=sampler(teach, e.samples, e.temperature),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+  """Everything the arms of one seed share."""
+
+  study: StudyConfig
+  problems: Problems
+  programs: Programs
+  teacher: Params
+  identity: Mapping[str, str]
+  seed: int
+  workdir: pathlib.Path
+
+  def key(self, stage: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(self.seed), stage)
+
+  def source(
+    self, survey: rows_lib.Survey, stage: StageConfig, number: int
+  ) -> pipeline.BatchSource:
+    """Returns the stage's batches; the order depends on seed and stage."""
+    plan = Plan(
+      tuple(survey.buckets.tolist()), stage.prompts, 2 * self.seed + number
+    )
+    return pipeline.BatchSource(
+      survey, plan, self.problems.encoder, stage.steps
+    )
+
+  def stream(self, source: pipeline.BatchSource, start: int):
+    workers = self.study.data.workers
+    return pipeline.batches(source, start=start, workers=workers)
+
+
+def measure(
+  lab: Lab, folder: pathlib.Path, step: int, params: Params, generate: Generate
+) -> dict[str, float]:
+  """Evaluates a policy on every problem set and files the arrays."""
+  out = {}
+  for problems in lab.problems.evaluation:
+    result = harness.evaluate(
+      problems,
+      generate,
+      params,
+      jax.random.key(lab.seed),
+      decode=lab.problems.chat.decode,
+      reward=geometry3k_reward,
+    )
+    path = folder / "eval" / f"{problems.name}-{step:05d}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+      np.savez(file, **result.to_arrays())
+    partial.replace(path)
+    for name, value in result.summary().items():
+      out[f"eval/{problems.name}/{name}"] = value
+  return out
+
+
+def run_arm(lab: Lab, arm: str, base: Params) -> None:
+  """Runs Stage 1 (if the arm has one) and Stage 2."""
+  folder = lab.workdir / arm
+  entry = base if arm == "base" else stage1(lab, arm, base, folder / "stage1")
+  endpoint = stage2(lab, arm, entry, folder / "grpo")
+  samples = folder / "grpo" / "samples.json"
+  if not samples.is_file():
+    shown = show(lab, {"entry": entry, "endpoint": endpoint})
+    samples.write_text(json.dumps(shown))
+
+
+def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:
+  """Returns the warm start of an arm."""
+  stage: StageConfig = getattr(lab.study, arm)
+  step = lab.programs.steps[arm]
+  if arm == "opd":
+    frozen = {"teacher": lab.teacher}
+    make_inputs = _on_policy(lab, stage)
+  else:
+    frozen = None
+    make_inputs = _supervised(lab, stage)
+  return _run(lab, f"{arm} · stage 1", folder, base, stage, step, frozen,
+              make_inputs)  # fmt: skip
+
+
+def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
+  """Returns the endpoint of GRPO from a warm start."""
+  stage = lab.study.grpo
+  frozen = {"reference": entry} if stage.kl_coef else None
+  step = lab.programs.steps["grpo"]
+  return _run(lab, f"{arm} · GRPO", folder, entry, stage, step, frozen,
+              _reinforced(lab))  # fmt: skip
+
+
+def _run(lab, name, folder, params, stage, step, frozen, make_inputs) -> Params:
+  final = loop.run(
+    folder,
+    f"seed {lab.seed} · {name}",
+    init_state(params, make_optimizer(stage.optimizer)),
+    step,
+    frozen,
+    make_inputs,
+    loop.Schedule(
+      steps=stage.steps,
+      evaluate_every=lab.study.evaluation.every,
+      checkpoint_every=lab.study.checkpoint_every,
+    ),
+    identity=lab.identity,
+    evaluate=lambda step, params: measure(
+      lab, folder, step, params, lab.programs.evaluate
+    ),
+  )
+  return final.trainable
+
+
+def _supervised(lab: Lab, stage: StageConfig):
+  source = lab.source(lab.problems.traces, stage, _STAGE1)
+
+  def make_inputs(start: int) -> loop.Inputs:
+    stream = lab.stream(source, start)
+    return lambda step, params: (next(stream).batch, {})
+
+  return make_inputs
+
+
+def _on_policy(lab: Lab, stage: StageConfig):
+  """Inputs of OPD: the student's own completions."""
+  source = lab.source(lab.problems.prompts, stage, _STAGE1)
+  generate, key = lab.programs.rollouts["opd"], lab.key(_STAGE1)
+
+  def make_inputs(start: int) -> loop.Inputs:
+    stream = lab.stream(source, start)
+
+    def inputs(step, params):
+      at = jax.random.fold_in(key, step)
+      batch, samples = experience.sample(generate, params, next(stream), at)
+      return batch, experience.rollout_metrics(samples)
+
+    return inputs
+
+  return make_inputs
+
+
+def _reinforced(lab: Lab):
+  """Inputs of GRPO: graded groups of the policy's completions."""
+  stage = lab.study.grpo
+  source = lab.source(lab.problems.prompts, stage, _GRPO)
+  generate, key = lab.programs.rollouts["grpo"], lab.key(_GRPO)
+  decode = lab.problems.chat.decode
+
+  def make_inputs(start: int) -> loop.Inputs:
+    stream = lab.stream(source, start)
+
+    def inputs(step, params):
+      host = next(stream)
+      at = jax.random.fold_in(key, step)
+      batch, samples = experience.sample(generate, params, host, at)
+      graded = experience.grade(
+        samples, host, decode=decode, reward=geometry3k_reward
+      )
+      data, metrics = experience.group_experience(
+        batch, samples, graded["overall"], normalize_std=stage.normalize_std
+      )
+      return data, {
+        **metrics,
+        "reward/accuracy": float(graded["accuracy"].mean()),
+        "reward/format": float(graded["format"].mean()),
+        **experience.rollout_metrics(samples),
+      }
+
+    return inputs
+
+  return make_inputs
+
+
+def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
+  """Returns a few problems with completions and their token entropies."""
+  problems = lab.problems.evaluation[0]
+  prompts, index = problems.batches[0]
+  chat = lab.problems.chat
+  chosen = [i for i in range(len(index)) if index[i] >= 0][:6]
+  shown = []
+  for i in chosen:
+    row = problems.rows[index[i]]
+    png = io.BytesIO()
+    for picture in row.images[:1]:
+      images.load(picture).save(png, "PNG")
+    shown.append(
+      {
+        "image_png_base64": base64.b64encode(png.getvalue()).decode(),
+        "question": row.question,
+        "answer": row.answer,
+        "completions": [],
+      }
+    )
+  ids = np.maximum(index, 0).astype(np.int32)
+  for stage, params in policies.items():
+    samples = jax.device_get(
+      lab.programs.evaluate(params, prompts, jax.random.key(lab.seed), ids)
+    )
+    for entry, i in zip(shown, chosen, strict=True):
+      for g in range(min(2, samples.tokens.shape[1])):
+        kept = samples.mask[i, g]
+        tokens = samples.tokens[i, g][kept].tolist()
+        graded = geometry3k_reward(chat.decode(tokens), entry["answer"])
+        entry["completions"].append(
+          {
+            "tokens": [chat.tokenizer.decode([t]) for t in tokens],
+            "entropies": samples.entropies[i, g][kept].astype(float).tolist(),
+            "correct": graded["accuracy"] == 1,
+            "stage": stage,
+          }
+        )
+  return shown
+
+
+def measure_teacher(lab: Lab) -> None:
+  """Scores the teacher once, beside the arms."""
+  folder = lab.workdir / "teacher"
+  names = [problems.name for problems in lab.problems.evaluation]
+  if all((folder / "eval" / f"{n}-00000.npz").is_file() for n in names):
+    return
+  scores = measure(lab, folder, 0, lab.teacher, lab.programs.evaluate_teacher)
+  logging.info("teacher: %s", scores)

@@ -1,0 +1,186 @@
+"""Settings of the study at three scales; one code path, other numbers.
+
+The paper publishes neither learning rates nor batch sizes nor the lengths of
+its SFT arms (docs of each field say where a value comes from); whatever has no
+source is ours.
+"""
+
+import dataclasses
+import enum
+from dataclasses import field
+
+from jaxvlm.train.optimizer import OptimizerConfig
+
+
+class Scale(enum.Enum):
+  """Where the study runs."""
+
+  LAPTOP = "laptop"
+  COLAB = "colab"
+  POD = "pod"
+
+
+class Dataset(enum.Enum):
+  """What it runs on."""
+
+  WORLD = "world"
+  GEOMETRY3K = "geometry3k"
+
+
+def _help(text: str, default):
+  return field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Problems and their static shapes."""
+
+  folder: str = _help("folder of the data set; unused by the world", "")
+  traces: int = _help("worked solutions for SFT (ours)", 240)
+  trace_style: str = _help("the one style of the world's traces", "add")
+  train_problems: int = _help("problems for OPD and GRPO", 4096)
+  min_pixels: int = _help("smallest picture, pixels", 56 * 56)
+  max_pixels: int = _help("largest picture, pixels", 112 * 112)
+  prompt_tokens: tuple[int, ...] = _help("prompt length of each bucket", (56,))
+  patch_slots: tuple[int, ...] = _help("patch slots of each bucket", (64,))
+  max_new_tokens: int = _help("longest completion, tokens", 44)
+  workers: int = _help("processes that prepare batches", 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+  """One training stage; every value is ours unless its comment says more."""
+
+  steps: int
+  prompts: int
+  group: int
+  micro_batches: int = 1
+  temperature: float = 1.0
+  optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class GRPOConfig(StageConfig):
+  """Stage 2, the same from every warm start."""
+
+  clip_low: float = 0.2
+  clip_high: float = 0.2
+  kl_coef: float = 0.0
+  normalize_std: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+  """How a policy is measured."""
+
+  every: int = _help("RL steps between evaluations", 20)
+  in_domain: int = _help("in-domain problems", 210)
+  out_of_domain: int = _help("out-of-domain problems", 90)
+  samples: int = _help("samples per problem (pass@k up to this)", 16)
+  prompts: int = _help("problems in a batch", 30)
+  temperature: float = _help("sampling temperature", 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyConfig:
+  """The whole study."""
+
+  sft_early: StageConfig
+  sft_over: StageConfig
+  opd: StageConfig
+  grpo: GRPOConfig
+  dataset: Dataset = Dataset.WORLD
+  model_dir: str = _help("student's folder; empty: shipped nano-base", "")
+  teacher_dir: str = _help("teacher's folder; empty: shipped nano-teacher", "")
+  data: DataConfig = field(default_factory=DataConfig)
+  evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+  arms: tuple[str, ...] = _help(
+    "warm starts to run", ("base", "sft_early", "sft_over", "opd")
+  )
+  seeds: int = _help("repeat with seeds 0 … n - 1 and pool", 1)
+  first_seed: int = _help("seed of the first repetition", 0)
+  checkpoint_every: int = _help("steps between checkpoints", 20)
+  bfloat16: bool = _help("compute in bfloat16", False)
+  scan_layers: bool = _help("scan over layers (large models)", False)
+  remat: bool = _help("recompute activations in the backward pass", False)
+
+
+def _constant(lr: float) -> OptimizerConfig:
+  return OptimizerConfig(peak_lr=lr, warmup_steps=5, b2=0.98)
+
+
+def laptop() -> StudyConfig:
+  """Ten minutes on two cores."""
+  return StudyConfig(
+    sft_early=StageConfig(20, 32, 1, optimizer=_constant(5e-4)),
+    sft_over=StageConfig(240, 32, 1, optimizer=_constant(5e-4)),
+    opd=StageConfig(60, 16, 2, optimizer=_constant(5e-4)),
+    grpo=GRPOConfig(60, 16, 8, optimizer=_constant(3e-4)),
+  )
+
+
+def quick(config: StudyConfig) -> StudyConfig:
+  """Returns the two-minute version: fewer steps and problems."""
+  replace = dataclasses.replace
+  return replace(
+    config,
+    sft_early=replace(config.sft_early, steps=8),
+    sft_over=replace(config.sft_over, steps=40),
+    opd=replace(config.opd, steps=12),
+    grpo=replace(config.grpo, steps=10),
+    evaluation=replace(
+      config.evaluation, every=10, in_domain=60, out_of_domain=30, samples=8
+    ),
+    arms=("sft_over", "opd"),
+  )
+
+
+def colab() -> StudyConfig:
+  """The 3B student on one accelerator; learning rates as in `pod`."""
+  return dataclasses.replace(
+    pod(),
+    sft_early=StageConfig(30, 8, 1, 8, optimizer=_constant(1e-6)),
+    sft_over=StageConfig(300, 8, 1, 8, optimizer=_constant(1e-6)),
+    opd=StageConfig(100, 8, 1, 8, optimizer=_constant(1e-6)),
+    grpo=GRPOConfig(60, 8, 5, 8, kl_coef=1e-2, optimizer=_constant(1e-6)),
+    evaluation=EvaluationConfig(20, 120, 0, 16, 4),
+  )
+
+
+def pod() -> StudyConfig:
+  """The paper's scale: a 7B student, a 72B teacher, Geometry3K."""
+  # OPD: 8 rollouts a step, n = 1 (read off the published reward lattice),
+  # learning rate 1e-6 and T = 1 from the verl script. GRPO: group 5, batch
+  # 512, KL 1e-2, clip 0.2 / 0.3 from the EasyR1 Geometry3K recipe.
+  return StudyConfig(
+    sft_early=StageConfig(60, 64, 1, 8, optimizer=_constant(1e-6)),
+    sft_over=StageConfig(600, 64, 1, 8, optimizer=_constant(1e-6)),
+    opd=StageConfig(788, 8, 1, 1, optimizer=_constant(1e-6)),
+    grpo=GRPOConfig(
+      120,
+      512,
+      5,
+      16,
+      clip_high=0.3,
+      kl_coef=1e-2,
+      optimizer=_constant(1e-6),
+    ),
+    dataset=Dataset.GEOMETRY3K,
+    data=DataConfig(
+      traces=2101,
+      train_problems=2101,
+      min_pixels=262_144,
+      max_pixels=1_003_520,
+      prompt_tokens=(768, 1536),
+      patch_slots=(2048, 5120),
+      max_new_tokens=2048,
+      workers=4,
+    ),
+    evaluation=EvaluationConfig(20, 601, 0, 16, 16),
+    bfloat16=True,
+    scan_layers=True,
+    remat=True,
+  )
+
+
+CONFIGS = {Scale.LAPTOP: laptop, Scale.COLAB: colab, Scale.POD: pod}

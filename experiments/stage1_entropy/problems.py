@@ -1,0 +1,93 @@
+"""The study's problems: traces for SFT, prompts for OPD and GRPO, test sets."""
+
+import dataclasses
+
+from experiments.stage1_entropy.config import Dataset, StudyConfig
+from jaxvlm.data import diagrams
+from jaxvlm.data import rows as rows_lib
+from jaxvlm.data.chat import Chat
+from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.rows import Bucket, Encoder, Survey
+from jaxvlm.data.sources import geometry3k
+from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.eval.harness import ProblemSet, make_problem_set
+
+
+@dataclasses.dataclass(frozen=True)
+class Problems:
+  """Surveyed rows of the study.
+
+  Attributes:
+    chat: tokenizer and template.
+    encoder: static shapes.
+    traces: worked solutions for SFT.
+    prompts: problems for OPD and GRPO.
+    evaluation: problem sets, in-domain first.
+  """
+
+  chat: Chat
+  encoder: Encoder
+  traces: Survey
+  prompts: Survey
+  evaluation: tuple[ProblemSet, ...]
+
+
+def load(study: StudyConfig, chat: Chat) -> Problems:
+  """Reads, surveys and encodes the study's problems."""
+  data, e = study.data, study.evaluation
+  if len(data.prompt_tokens) != len(data.patch_slots):
+    raise ValueError(
+      f"data.prompt_tokens has {len(data.prompt_tokens)} buckets and"
+      f" data.patch_slots {len(data.patch_slots)}; expected one patch budget"
+      " per prompt length"
+    )
+  encoder = Encoder(
+    chat=chat,
+    budget=PixelBudget(data.min_pixels, data.max_pixels),
+    buckets=tuple(
+      Bucket(s, p)
+      for s, p in zip(data.prompt_tokens, data.patch_slots, strict=True)
+    ),
+    max_new_tokens=data.max_new_tokens,
+  )
+  traces, prompts, tests = _SOURCES[study.dataset](study)
+  return Problems(
+    chat=chat,
+    encoder=encoder,
+    traces=rows_lib.survey(traces, encoder),
+    prompts=rows_lib.survey(prompts, encoder),
+    evaluation=tuple(
+      make_problem_set(name, rows, encoder, e.prompts)
+      for name, rows in tests
+      if len(rows)
+    ),
+  )
+
+
+def _world(study: StudyConfig):
+  data, e = study.data, study.evaluation
+  style = Mixture((data.trace_style,))
+  return (
+    WorldRows(diagrams.SFT_TRACES, data.traces, style),
+    WorldRows(diagrams.RL_TRAIN, data.train_problems),
+    (
+      ("in_domain", WorldRows(diagrams.VALIDATION, e.in_domain)),
+      ("out_of_domain", WorldRows(diagrams.VALIDATION_OOD, e.out_of_domain)),
+    ),
+  )
+
+
+def _geometry3k(study: StudyConfig):
+  data, e = study.data, study.evaluation
+  train = geometry3k.rows(data.folder, "train")
+  prompts = [dataclasses.replace(row, responses=()) for row in train]
+  test = geometry3k.rows(data.folder, "val")
+  test = [dataclasses.replace(row, responses=()) for row in test]
+  return (
+    train[: data.traces],
+    prompts[: data.train_problems],
+    (("in_domain", test[: e.in_domain]),),
+  )
+
+
+_SOURCES = {Dataset.WORLD: _world, Dataset.GEOMETRY3K: _geometry3k}

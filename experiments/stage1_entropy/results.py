@@ -1,0 +1,320 @@
+"""What a run of the study left on disk, reduced to scores per problem.
+
+Every evaluation shrinks to a few numbers a problem when it is read, so that a
+report over many seeds stays small. Seeds see the same problems: scores are
+averaged over seeds problem by problem, and problems are what is resampled.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxvlm import journal
+from jaxvlm.diagnostics import (
+  Interval,
+  bootstrap_interval,
+  distinct_answers,
+  paired_bootstrap,
+)
+from jaxvlm.eval.harness import Evaluation
+
+WARM_STARTS = ("opd", "sft_early", "sft_over")
+ARMS = (*WARM_STARTS, "base")
+STAGES = ("stage1", "grpo")
+PROBLEM_SETS = ("in_domain", "out_of_domain")
+KS = (1, 2, 4, 8, 16)
+
+_EVALUATION = re.compile(r"(?P<set>[a-z_]+)-(?P<step>\d{5,})\.npz")
+
+
+class Point(NamedTuple):
+  """One policy of the study: `step` steps into a stage of an arm."""
+
+  arm: str
+  stage: str
+  step: int
+
+
+TEACHER = Point("teacher", "", 0)
+UNTRAINED = Point("base", "grpo", 0)
+
+# metric -> f64[P], one value per problem
+Scores = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """Mean of a − b over problems, its paired interval, and each seed's mean."""
+
+  interval: Interval
+  per_seed: Mapping[int, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+  """All measurements of a run.
+
+  Attributes:
+    config: resolved settings; empty if not recorded.
+    seeds: those with a folder, ascending.
+    scores: problem set -> point -> seed -> scores.
+    journals: (arm, stage) -> seed -> records of metrics.jsonl.
+    samples: arm -> problems with colored completions, of the first seed that
+      has some.
+    problems: what is missing or damaged, in words.
+  """
+
+  config: Mapping[str, Any]
+  seeds: tuple[int, ...]
+  scores: Mapping[str, Mapping[Point, Mapping[int, Scores]]]
+  journals: Mapping[tuple[str, str], Mapping[int, list[dict[str, Any]]]]
+  samples: Mapping[str, list[dict[str, Any]]]
+  problems: tuple[str, ...]
+  _intervals: dict = dataclasses.field(default_factory=dict, repr=False)
+
+  @property
+  def arms(self) -> tuple[str, ...]:
+    """Arms with any evaluation or journal."""
+    found = {point.arm for of in self.scores.values() for point in of}
+    found |= {arm for arm, _ in self.journals}
+    return tuple(arm for arm in ARMS if arm in found)
+
+  def steps(self, arm: str, stage: str, problem_set: str) -> list[int]:
+    """Returns the evaluated steps of an arm in a stage, ascending."""
+    return sorted(
+      point.step
+      for point in self.scores[problem_set]
+      if (point.arm, point.stage) == (arm, stage)
+    )
+
+  def entry(self, arm: str) -> Point:
+    """Returns the policy that enters RL."""
+    return Point(arm, "grpo", 0)
+
+  def endpoint(self, arm: str) -> Point:
+    """Returns the policy at the RL endpoint.
+
+    The endpoint is the planned last step, or the last that any arm was
+    evaluated at where no plan is recorded. An arm that has not got there has
+    no endpoint yet, rather than an earlier one.
+    """
+    return Point(arm, "grpo", self.last_rl_step)
+
+  @property
+  def last_rl_step(self) -> int:
+    """The step of the RL endpoint; −1 before any arm has taken an RL step."""
+    if planned := self.config.get("grpo", {}).get("steps"):
+      return planned
+    steps = [
+      point.step for point in self.scores["in_domain"] if point.stage == "grpo"
+    ]
+    return max(steps, default=0) or -1
+
+  @property
+  def top_k(self) -> int:
+    """The largest k of pass@k that every evaluation has samples for."""
+    return max(
+      k
+      for k in KS
+      if all(
+        f"pass@{k}" in scores
+        for by_point in self.scores.values()
+        for by_seed in by_point.values()
+        for scores in by_seed.values()
+      )
+    )
+
+  def values(
+    self, point: Point, problem_set: str, metric: str
+  ) -> np.ndarray | None:
+    """Returns f64[P], averaged over the seeds that have the point, or None."""
+    by_seed = self.scores[problem_set].get(point)
+    if not by_seed:
+      return None
+    return np.mean([scores[metric] for scores in by_seed.values()], axis=0)
+
+  def interval(
+    self,
+    point: Point,
+    problem_set: str,
+    metric: str,
+    *,
+    replicates: int = 10_000,
+  ) -> Interval | None:
+    """Returns a mean over problems with its interval, or None."""
+    key = (point, problem_set, metric, replicates)
+    if key not in self._intervals:
+      values = self.values(point, problem_set, metric)
+      self._intervals[key] = (
+        None
+        if values is None
+        else bootstrap_interval(values, replicates=replicates)
+      )
+    return self._intervals[key]
+
+  def per_seed(
+    self, point: Point, problem_set: str, metric: str
+  ) -> dict[int, float]:
+    """Returns seed -> mean over problems."""
+    by_seed = self.scores[problem_set].get(point, {})
+    return {s: float(scores[metric].mean()) for s, scores in by_seed.items()}
+
+  def difference(
+    self, a: Point, b: Point, problem_set: str, metric: str
+  ) -> Difference | None:
+    """Returns the paired difference over seeds that have both, or None."""
+    first = self.scores[problem_set].get(a, {})
+    second = self.scores[problem_set].get(b, {})
+    seeds = [seed for seed in first if seed in second]
+    if not seeds:
+      return None
+    x, y = (
+      np.stack([by_seed[seed][metric] for seed in seeds], axis=1)
+      for by_seed in (first, second)
+    )
+    means = (x - y).mean(axis=0)
+    return Difference(
+      paired_bootstrap(x, y),
+      {seed: float(mean) for seed, mean in zip(seeds, means, strict=True)},
+    )
+
+
+def load(workdir: pathlib.Path) -> Results:
+  """Reads a study's folder; what is unfinished is named, not fatal.
+
+  Raises:
+    ValueError: the folder holds no evaluation, or seeds differ in problems.
+  """
+  folders = sorted(
+    (int(match.group(1)), path)
+    for path in workdir.glob("seed-*")
+    if (match := re.fullmatch(r"seed-(\d+)", path.name))
+  )
+  scores: dict = {name: {} for name in PROBLEM_SETS}
+  journals: dict = {}
+  samples: dict = {}
+  problems: list[str] = []
+  for seed, folder in folders:
+    _load_points(folder / "teacher" / "eval", TEACHER, seed, scores, problems)
+    for arm in ARMS:
+      for stage in STAGES:
+        where = folder / arm / stage
+        start = Point(arm, stage, 0)
+        _load_points(where / "eval", start, seed, scores, problems)
+        if records := journal.read(where / "metrics.jsonl"):
+          journals.setdefault((arm, stage), {})[seed] = records
+      path = folder / arm / "grpo" / "samples.json"
+      if arm not in samples and path.exists():
+        samples[arm] = json.loads(path.read_text(encoding="utf-8"))
+  if not any(scores.values()):
+    raise ValueError(
+      f"workdir: found no seed-<s>/<arm>/<stage>/eval/<set>-<step>.npz in "
+      f"{workdir}, expected at least one evaluation; run the study first: "
+      "python -m experiments.stage1_entropy.run --workdir=…"
+    )
+  config = workdir / "config.json"
+  results = Results(
+    config=json.loads(config.read_text("utf-8")) if config.exists() else {},
+    seeds=tuple(seed for seed, _ in folders),
+    scores=scores,
+    journals=journals,
+    samples=samples,
+    problems=(),
+  )
+  return dataclasses.replace(
+    results, problems=(*problems, *_unfinished(results))
+  )
+
+
+def _load_points(
+  folder: pathlib.Path,
+  start: Point,
+  seed: int,
+  scores: dict,
+  problems: list[str],
+) -> None:
+  """Adds the evaluations of one folder to `scores`."""
+  for path in sorted(folder.glob("*.npz")):
+    match = _EVALUATION.fullmatch(path.name)
+    if not match or match["set"] not in scores:
+      continue
+    try:
+      with np.load(path, allow_pickle=False) as arrays:
+        evaluation = Evaluation.from_arrays(dict(arrays))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+      name = "/".join(path.parts[-5:])
+      problems.append(f"{name} cannot be read ({error}) and is left out.")
+      continue
+    found = _scores(evaluation)
+    point = start._replace(step=int(match["step"]))
+    by_seed = scores[match["set"]].setdefault(point, {})
+    for other in by_seed.values():
+      _require_same_problems(path, found, other)
+    by_seed[seed] = found
+
+
+def _require_same_problems(path, found: Scores, other: Scores) -> None:
+  count, expected = (len(scores["accuracy"]) for scores in (found, other))
+  if count != expected:
+    raise ValueError(
+      f"{path}: got {count} problems, expected {expected} as in another seed; "
+      "seeds are pooled problem by problem, so evaluate all on the same set"
+    )
+
+
+def _scores(evaluation: Evaluation) -> Scores:
+  """Returns one number a problem for every metric."""
+  n = evaluation.accuracy.shape[1]
+  return {
+    "accuracy": evaluation.accuracy.mean(1, dtype=np.float64),
+    **{f"pass@{k}": evaluation.pass_at(k) for k in KS if k <= n},
+    "entropy": np.asarray(evaluation.entropy(), np.float64),
+    "length": evaluation.lengths.mean(1, dtype=np.float64),
+    "format": evaluation.format.mean(1, dtype=np.float64),
+    "distinct_answers": _distinct(evaluation.answers),
+  }
+
+
+def _distinct(answers: Sequence[Sequence[str]]) -> np.ndarray:
+  # The harness writes "" where nothing was boxed: no answer is not an answer.
+  return np.array(
+    [distinct_answers([[a or None for a in row]]) for row in answers],
+    np.float64,
+  )
+
+
+def _unfinished(results: Results) -> list[str]:
+  """Says which arms, seeds and stages have no final evaluation."""
+  lines = [f"Arm {arm} was not run." for arm in ARMS if arm not in results.arms]
+  last = results.last_rl_step
+  if last < 0:
+    lines.append("No arm has taken an RL step yet: there is no endpoint.")
+  measured = [name for name in PROBLEM_SETS if results.scores[name]]
+  lines += [
+    f"Nothing was evaluated on {name}."
+    for name in PROBLEM_SETS
+    if name not in measured
+  ]
+  for arm in results.arms:
+    for problem_set in measured:
+      points = results.scores[problem_set]
+      for name, point in (
+        ("RL entry", results.entry(arm)),
+        ("RL endpoint", results.endpoint(arm)),
+      ):
+        have = points.get(point, {})
+        lack = [str(seed) for seed in results.seeds if seed not in have]
+        if lack and point.step >= 0:
+          lines.append(
+            f"Arm {arm}, {problem_set}: no evaluation at the {name} (step "
+            f"{point.step}) for seed {', '.join(lack)}."
+          )
+  if not any(TEACHER in points for points in results.scores.values()):
+    lines.append("The teacher was not evaluated.")
+  return lines

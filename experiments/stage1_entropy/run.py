@@ -1,0 +1,135 @@
+"""The study, end to end: `python -m experiments.stage1_entropy.run`.
+
+Called again with the same --workdir it resumes. It leaves out what the paper
+has and a laptop has not: a 72B teacher, MathVista, eight GPUs; and every
+number of the paper that is not published stays our choice (`config.py`).
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+
+from experiments.stage1_entropy import arms, problems, report
+from experiments.stage1_entropy import config as settings
+from experiments.stage1_entropy.config import Scale, StudyConfig
+from jaxvlm import __version__, assets
+from jaxvlm import config as configs
+from jaxvlm.data import chat as chats
+from jaxvlm.models.qwen2_5_vl import load_pretrained
+from jaxvlm.sharding import device_layout
+
+_SCALE = flags.DEFINE_enum_class(
+  "scale", Scale.LAPTOP, Scale, "which settings to start from"
+)
+_QUICK = flags.DEFINE_bool("quick", False, "two minutes: fewer steps, two arms")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "runs/stage1_entropy", "results; the same one resumes"
+)
+_DRY_RUN = flags.DEFINE_bool(
+  "dry_run", False, "check everything, train nothing"
+)
+
+
+def settings_for(argv: list[str]) -> StudyConfig:
+  """Returns the defaults that --scale and --quick in `argv` choose.
+
+  They are read ahead of the other flags, whose defaults depend on them.
+  """
+  early = flags.FlagValues()
+  flags.DEFINE_enum_class("scale", Scale.LAPTOP, Scale, "", flag_values=early)
+  flags.DEFINE_bool("quick", False, "", flag_values=early)
+  known = [a for a in argv if a.lstrip("-").split("=")[0] in
+           ("scale", "quick", "noquick")]  # fmt: skip
+  early([argv[0], *known])
+  config = settings.CONFIGS[early.scale]()
+  return settings.quick(config) if early.quick else config
+
+
+def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
+  """Runs all arms and seeds and returns the path of the report."""
+  unknown = sorted(set(config.arms) - set(arms.ARMS))
+  if unknown or not config.arms:
+    raise ValueError(
+      f"arms {unknown or '()'} are not known, expected some of {arms.ARMS}"
+    )
+  if config.grpo.group < 2:
+    raise ValueError(
+      f"grpo.group is {config.grpo.group}, expected at least 2: GRPO compares"
+      " completions of one prompt"
+    )
+  student_dir = config.model_dir or assets.folder("nano-base")
+  teacher_dir = config.teacher_dir or assets.folder("nano-teacher")
+  student, base = load_pretrained(student_dir)
+  teacher, teacher_params = load_pretrained(teacher_dir)
+  chat = chats.load(student_dir, student.layout)
+  _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
+  found = problems.load(config, chat)
+  programs = arms.make_programs(config, student, teacher, chat)
+  workdir.mkdir(parents=True, exist_ok=True)
+  (workdir / "config.json").write_text(
+    json.dumps(
+      {
+        **configs.to_json(config),
+        "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "version": __version__,
+        "jax": jax.__version__,
+        "device_layout": device_layout(),
+      },
+      indent=1,
+    )
+  )
+  if _DRY_RUN.value:
+    logging.info("dry run: settings, models, tokenizer and data are usable")
+    return workdir
+  base = jax.tree.map(jax.numpy.asarray, base)
+  teacher_params = jax.tree.map(jax.numpy.asarray, teacher_params)
+  for seed in range(config.first_seed, config.first_seed + config.seeds):
+    lab = arms.Lab(
+      study=config,
+      problems=found,
+      programs=programs,
+      teacher=teacher_params,
+      identity={
+        "model": configs.digest(student),
+        "data": found.traces.digest + found.prompts.digest,
+        "version": __version__,
+        "device_layout": device_layout(),
+      },
+      seed=seed,
+      workdir=workdir / f"seed-{seed}",
+    )
+    arms.measure_teacher(lab)
+    for arm in config.arms:
+      arms.run_arm(lab, arm, base)
+  return report.write_report(workdir)
+
+
+def _same_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
+  """Raises unless both models read the same tokens."""
+  if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
+    raise ValueError(
+      f"student and teacher have different vocabularies ({student.vocab_size}"
+      f" and {teacher.vocab_size} tokens): a divergence between them is"
+      " defined on the same tokens only; use models of one family"
+    )
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments {argv[1:]}; see --helpfull")
+  config = configs.from_flags(settings_for(sys.argv), flags.FLAGS)
+  path = study(config, pathlib.Path(_WORKDIR.value))
+  print(path)
+
+
+def run() -> None:
+  """Defines the flags of the chosen scale, then runs."""
+  configs.define_flags(settings_for(sys.argv))
+  app.run(main)
+
+
+if __name__ == "__main__":
+  run()

@@ -1,0 +1,74 @@
+"""Rows of Geometry3K from a local folder: <split>.jsonl and images/."""
+
+import json
+import pathlib
+
+from jaxvlm.data.rows import Row
+
+# Appended to the question, as in the public Geometry3K recipes: reason first,
+# box the answer. The wording is ours.
+INSTRUCTION = (
+  " Think step by step inside <think> </think> first, then give the final"
+  " answer in \\boxed{}."
+)
+
+
+def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
+  """Returns the problems of one split.
+
+  A record needs `id`, `image` (relative to the folder), `problem_text` and
+  `answer`; a worked solution in `response` or, failing that, `text_full`
+  becomes the text to learn from. Whether pictures and answers are usable is
+  decided, row by row, by the survey.
+
+  Raises:
+    FileNotFoundError: no such split.
+    ValueError: a line that is not such a record, or a path that leaves the
+      folder.
+  """
+  folder = pathlib.Path(folder)
+  file = folder / f"{split}.jsonl"
+  if not file.is_file():
+    raise FileNotFoundError(
+      f"{file} does not exist: expected a folder with {split}.jsonl and"
+      " images/; point --data.folder at it"
+    )
+  out = []
+  for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    try:
+      record = json.loads(line)
+      question, answer = record["problem_text"], record["answer"]
+      image, name = record["image"], f"{split}/{record['id']}"
+    except (json.JSONDecodeError, KeyError, TypeError) as e:
+      raise ValueError(
+        f"{file}, line {number}: {type(e).__name__} {e}; expected a JSON object"
+        " with id, image, problem_text, answer"
+      ) from e
+    work = record.get("response") or _worked(record, answer)
+    out.append(
+      Row(
+        id=name,
+        question=question + INSTRUCTION,
+        answer=str(answer),
+        images=(inside(folder, image),),
+        responses=(work,),
+        group=str(record.get("answer_kind", "")),
+      )
+    )
+  return out
+
+
+def _worked(record: dict, answer: str) -> str:
+  given = record.get("text_full", record["problem_text"])
+  return f"<think>{given}</think> \\boxed{{{answer}}}"
+
+
+def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+  """Returns folder / name, refusing what leaves the folder."""
+  path = (folder / name).resolve()
+  if "\0" in name or not path.is_relative_to(folder.resolve()):
+    raise ValueError(
+      f"image path {name!r} leaves the data folder {folder}; expected a path"
+      " relative to it"
+    )
+  return path

@@ -1,0 +1,1 @@
+"""Evaluation: sample, grade, measure; and the report."""

@@ -1,0 +1,204 @@
+"""Figures of a report: one panel, one PNG, the same look everywhere.
+
+A panel is a picture of its own, so that a page can put several side by side
+on a wide screen and one below the other on a narrow one, legible in both.
+Nothing here touches pyplot: no global state, nothing kept after drawing.
+"""
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib import ticker
+from matplotlib.backends import backend_agg
+from matplotlib.figure import Figure
+
+# Inches; twice the resolution of a screen that shows it at 100 %.
+_SIZE = (4.8, 3.3)
+_DPI = 192
+_INK = "#333333"
+_LOOK = {
+  "font.family": "DejaVu Sans",
+  "font.size": 9.0,
+  "axes.titlesize": 9.5,
+  "axes.titleweight": "bold",
+  "axes.titlelocation": "left",
+  "axes.labelsize": 8.5,
+  "axes.edgecolor": "#888888",
+  "axes.labelcolor": _INK,
+  "axes.titlecolor": _INK,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.grid": True,
+  "axes.axisbelow": True,
+  "grid.color": "#e6e6e6",
+  "grid.linewidth": 0.7,
+  "xtick.color": _INK,
+  "ytick.color": _INK,
+  "xtick.labelsize": 8.5,
+  "ytick.labelsize": 8.5,
+  "legend.fontsize": 8.0,
+  "legend.frameon": False,
+  "lines.linewidth": 1.8,
+  "lines.markersize": 4.0,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Style:
+  """How one arm looks in every figure.
+
+  Attributes:
+    label: its name in legends.
+    color: a color that color-blind readers tell apart from the others.
+    marker: the same distinction without color.
+    dash: matplotlib line style.
+  """
+
+  label: str
+  color: str
+  marker: str = "o"
+  dash: str = "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+  """One line of a panel.
+
+  Attributes:
+    style: color, marker and legend.
+    x: f[n] where.
+    y: f[n] the line.
+    low: f[n] lower edge of the band; None draws none.
+    high: f[n] upper edge.
+    faint: f[n] a raw series drawn thinly behind; None draws none.
+    markers: whether points are marked, as they are where they are few.
+  """
+
+  style: Style
+  x: np.ndarray
+  y: np.ndarray
+  low: np.ndarray | None = None
+  high: np.ndarray | None = None
+  faint: np.ndarray | None = None
+  markers: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+  """A horizontal line to compare with, such as a teacher's score."""
+
+  label: str
+  y: float
+
+
+def panel(
+  curves: Sequence[Curve],
+  *,
+  title: str,
+  xlabel: str,
+  ylabel: str,
+  levels: Sequence[Level] = (),
+  ylim: tuple[float, float] | None = None,
+  percent: bool = False,
+  doubling_x: bool = False,
+) -> bytes:
+  """Draws one panel.
+
+  Args:
+    curves: lines with their bands; none gives a panel that says so.
+    title: what is shown, and on what.
+    xlabel: quantity of the x axis.
+    ylabel: quantity and unit of the y axis.
+    levels: horizontal lines.
+    ylim: limits to share between panels that are compared.
+    percent: y is a fraction to be written as a percentage.
+    doubling_x: x is 1, 2, 4, … and each doubling is one step.
+
+  Returns:
+    A PNG.
+  """
+  with matplotlib.rc_context(_LOOK):
+    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white")
+    backend_agg.FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.13, 0.145, 0.845, 0.67))
+    for curve in curves:
+      _draw(axes, curve)
+    for level in levels:
+      axes.axhline(
+        level.y, color=_INK, linestyle=":", linewidth=1.3, label=level.label
+      )
+    axes.set_title(title, pad=24)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if not curves:
+      axes.text(
+        0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=_INK
+      )
+    if ylim is not None:
+      axes.set_ylim(*ylim)
+    if percent:
+      axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+    if doubling_x:
+      axes.set_xscale("log", base=2)
+      ticks = sorted({float(x) for curve in curves for x in curve.x})
+      axes.xaxis.set_major_locator(ticker.FixedLocator(ticks))
+      axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
+    if curves or levels:
+      axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 0.985),
+        ncols=5,
+        borderaxespad=0.0,
+        handlelength=1.6,
+        handletextpad=0.4,
+        columnspacing=1.0,
+      )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+  return buffer.getvalue()
+
+
+def _draw(axes, curve: Curve) -> None:
+  style = curve.style
+  if curve.low is not None and curve.high is not None:
+    axes.fill_between(
+      curve.x, curve.low, curve.high, color=style.color, alpha=0.16, linewidth=0
+    )
+  if curve.faint is not None:
+    axes.plot(
+      curve.x, curve.faint, color=style.color, alpha=0.28, linewidth=0.7
+    )
+  axes.plot(
+    curve.x,
+    curve.y,
+    color=style.color,
+    linestyle=style.dash,
+    marker=style.marker if curve.markers else None,
+    label=style.label,
+  )
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+  """Returns the centered mean over `window` neighbors, fewer at the ends.
+
+  Args:
+    values: f[n]; a NaN is left out of the means.
+    window: odd number of neighbors, itself included.
+
+  Raises:
+    ValueError: the window is even or not positive.
+  """
+  if window < 1 or window % 2 == 0:
+    raise ValueError(f"window: got {window}, expected an odd number from 1")
+  known = np.isfinite(values)
+  kernel = np.ones(window)
+  half = window // 2
+  total = np.convolve(np.where(known, values, 0.0), kernel)
+  count = np.convolve(known.astype(float), kernel)
+  total, count = (a[half : half + len(values)] for a in (total, count))
+  return np.divide(
+    total, count, out=np.full(len(values), np.nan), where=count > 0.5
+  )

@@ -1,0 +1,319 @@
+"""Checkpoint folders: round trips, transformers' view, and refusals."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl import convert
+
+TINY = {
+  "vocab_size": 40,
+  "hidden_size": 16,
+  "intermediate_size": 24,
+  "num_hidden_layers": 2,
+  "num_attention_heads": 2,
+  "num_key_value_heads": 1,
+  "mrope_section": (2, 1, 1),
+  "image_token_id": 30,
+  "video_token_id": 31,
+  "vision_start_token_id": 32,
+  "vision_end_token_id": 33,
+}
+TOWER = {
+  "depth": 2,
+  "hidden_size": 8,
+  "intermediate_size": 12,
+  "num_heads": 2,
+  "patch_size": 4,
+  "window_size": 16,
+  "fullatt_block_indexes": (1,),
+  "out_hidden_size": 16,
+}
+
+
+def tiny(tied: bool = True, **tower) -> qwen2_5_vl.Config:
+  vision = qwen2_5_vl.VisionConfig(**TOWER | tower)
+  return qwen2_5_vl.Config(**TINY, vision=vision, tie_word_embeddings=tied)
+
+
+@functools.cache
+def random_params(config: qwen2_5_vl.Config, dtype=np.float32):
+  shapes = jax.eval_shape(lambda: qwen2_5_vl.init(config, jax.random.key(0)))
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: rng.standard_normal(x.shape).astype(dtype), shapes
+  )
+
+
+def assert_bit_equal(got, want):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  for x, y in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    assert x.dtype == y.dtype and x.shape == y.shape
+    assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+def saved(path: pathlib.Path, tied: bool = True, **options) -> pathlib.Path:
+  config = tiny(tied)
+  qwen2_5_vl.save_pretrained(path, config, random_params(config), **options)
+  return path
+
+
+def edit_config(path: pathlib.Path, **fields) -> None:
+  file = path / "config.json"
+  file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def rewrite(path: pathlib.Path, change) -> None:
+  """Applies `change(tensors) -> tensors` to the only shard of a folder."""
+  file = path / "model.safetensors"
+  tensors = change(safetensors.numpy.load_file(file))
+  safetensors.numpy.save_file(tensors, file)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shard_bytes", [4 * 2**30, 2000])
+def test_load_and_save_are_inverse(tmp_path, tied, dtype, shard_bytes):
+  config = tiny(tied)
+  params = random_params(config, dtype)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params, shard_bytes=shard_bytes)
+  assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (
+    shard_bytes == 2000
+  )
+  assert ("lm_head" in params["model"]) == (not tied)
+  again, loaded = qwen2_5_vl.load_pretrained(tmp_path, None)
+  assert again == config
+  assert_bit_equal(loaded, params)
+  qwen2_5_vl.save_pretrained(
+    tmp_path / "second", again, loaded, shard_bytes=shard_bytes
+  )
+  for first in [*tmp_path.glob("*.safetensors"), *tmp_path.glob("*.json")]:
+    assert (tmp_path / "second" / first.name).read_bytes() == first.read_bytes()
+
+
+def test_dtype_is_that_asked_for(tmp_path):
+  config = tiny()
+  params = random_params(config, ml_dtypes.bfloat16)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  stored = json.loads((tmp_path / "config.json").read_text())["torch_dtype"]
+  assert stored == "bfloat16"
+  _, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert_bit_equal(loaded, jax.tree.map(lambda x: x.astype(np.float32), params))
+
+
+def test_saving_over_a_folder_leaves_no_old_shard(tmp_path):
+  saved(tmp_path, shard_bytes=2000)
+  (tmp_path / "tokenizer.json").write_text("{}")
+  config, params = qwen2_5_vl.load_pretrained(tmp_path)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  names = {file.name for file in tmp_path.iterdir()}
+  assert names == {"config.json", "model.safetensors", "tokenizer.json"}
+  assert_bit_equal(
+    qwen2_5_vl.load_pretrained(tmp_path)[1], random_params(tiny())
+  )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_official_key_layout(tmp_path, tied):
+  saved(tmp_path, tied)
+
+  def official(tensors):
+    tensors = {
+      name.replace("model.visual.", "visual.").replace(
+        "model.language_model.", "model."
+      ): x
+      for name, x in tensors.items()
+    }
+    assert {"visual.merger.mlp.2.bias", "model.norm.weight"} <= set(tensors)
+    assert ("lm_head.weight" in tensors) == (not tied)
+    return tensors
+
+  rewrite(tmp_path, official)
+  _, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert_bit_equal(loaded, random_params(tiny(tied)))
+
+
+def test_a_stored_copy_of_a_tied_head_is_accepted(tmp_path):
+  saved(tmp_path)
+  rewrite(
+    tmp_path,
+    lambda x: (
+      x | {"lm_head.weight": x["model.language_model.embed_tokens.weight"]}
+    ),
+  )
+  _, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert_bit_equal(loaded, random_params(tiny()))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shard_bytes", [4 * 2**30, 4000])
+def test_transformers_loads_what_we_save(tmp_path, tied, shard_bytes):
+  from tests.reference import hf
+
+  config = hf.tiny_config(tie_word_embeddings=tied)
+  params = hf.to_jax(config, hf.random_model(config, seed=5))
+  qwen2_5_vl.save_pretrained(tmp_path, config, params, shard_bytes=shard_bytes)
+  theirs, report = hf.from_pretrained(tmp_path)
+  assert not any(report.values()), report
+  inputs = hf.random_inputs(config, [(2, (1, 6, 4), 3)], "left", 0)
+  want = hf.run(config, theirs, inputs).logits.detach().numpy()
+  batch = qwen2_5_vl.batch_from_hf(config, *inputs)
+  got = qwen2_5_vl.logits(config, params, batch)
+  np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_we_load_what_transformers_saves(tmp_path, tied):
+  from tests.reference import hf
+
+  config = hf.tiny_config(tie_word_embeddings=tied, rope_theta=5e4)
+  theirs = hf.random_model(config, seed=6)
+  theirs.save_pretrained(tmp_path)
+  again, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert again == config
+  assert_bit_equal(loaded, hf.to_jax(config, theirs))
+
+
+def test_missing_folder(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"nowhere.config\.json"):
+    qwen2_5_vl.load_pretrained(tmp_path / "nowhere")
+
+
+def test_missing_config(tmp_path):
+  (saved(tmp_path) / "config.json").unlink()
+  with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_missing_weights(tmp_path):
+  (saved(tmp_path) / "model.safetensors").unlink()
+  with pytest.raises(FileNotFoundError, match=r"has no \*\.safetensors"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_missing_shard(tmp_path):
+  saved(tmp_path, shard_bytes=2000)
+  absent = sorted(tmp_path.glob("*.safetensors"))[1]
+  absent.unlink()
+  with pytest.raises(FileNotFoundError, match=absent.name):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "model.visual.blocks.1.attn.qkv.bias",
+    "model.language_model.layers.0.self_attn.k_proj.bias",
+    "model.language_model.norm.weight",
+    "lm_head.weight",
+  ],
+)
+def test_missing_tensor(tmp_path, name):
+  saved(tmp_path, tied=False)
+  rewrite(tmp_path, lambda x: {k: v for k, v in x.items() if k != name})
+  with pytest.raises(
+    ValueError, match=r"missing \['" + name.removeprefix("model.")
+  ):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "model.language_model.layers.2.self_attn.q_proj.weight",
+    "model.visual.pos_embed.weight",
+  ],
+)
+def test_surplus_tensor(tmp_path, name):
+  saved(tmp_path)
+  rewrite(tmp_path, lambda x: x | {name: np.zeros((2, 2), np.float32)})
+  expected = r"unexpected \['" + name.removeprefix("model.")
+  with pytest.raises(ValueError, match=expected):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "model.language_model.embed_tokens.weight",
+    "model.visual.blocks.0.mlp.up_proj.weight",
+    "model.visual.patch_embed.proj.weight",
+  ],
+)
+def test_wrong_shape(tmp_path, name):
+  saved(tmp_path)
+  rewrite(tmp_path, lambda x: x | {name: x[name][:-1]})
+  with pytest.raises(ValueError, match=name.removeprefix("model.") + ".*shape"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_one_layer_of_another_shape(tmp_path):
+  name = "model.language_model.layers.1.mlp.up_proj.weight"
+  saved(tmp_path)
+  rewrite(tmp_path, lambda x: x | {name: x[name].T.copy()})
+  with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj.*shape"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+  (saved(tmp_path) / "model.safetensors").unlink()
+  (tmp_path / "pytorch_model.bin").write_bytes(b"never read")
+  with pytest.raises(
+    FileNotFoundError, match=r"pytorch_model\.bin.*pickled weights are refused"
+  ):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 60, -7])
+def test_corrupt_weights(tmp_path, keep):
+  file = saved(tmp_path) / "model.safetensors"
+  file.write_bytes(file.read_bytes()[:keep])
+  with pytest.raises(ValueError, match=r"model\.safetensors is not a valid"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_unstacked_parameters_are_not_saved_by_halves(tmp_path):
+  config = tiny()
+  params = qwen2_5_vl.bind(config).unstack(random_params(config))
+  with pytest.raises(ValueError, match=r"model/layers/0.*stacked"):
+    qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_missing_or_foreign_leaf_is_not_saved(tmp_path):
+  config = tiny(tied=False)
+  params = random_params(config)
+  adapter = {**params["model"], "lora": np.zeros(2, np.float32)}
+  with pytest.raises(ValueError, match="model/lora"):
+    qwen2_5_vl.save_pretrained(tmp_path, config, {**params, "model": adapter})
+  partial = {k: x for k, x in params["model"].items() if k != "lm_head"}
+  with pytest.raises(ValueError, match="model/lm_head"):
+    qwen2_5_vl.save_pretrained(tmp_path, config, {**params, "model": partial})
+
+
+def test_patch_kernels_of_other_depths_survive(tmp_path):
+  config = tiny(temporal_patch_size=1)
+  params = random_params(config)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  stored = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+  kernel = stored["model.visual.patch_embed.proj.weight"]
+  assert kernel.shape == (8, 3, 1, 4, 4)
+  assert_bit_equal(qwen2_5_vl.load_pretrained(tmp_path)[1], params)
+
+
+def test_names_are_canonical():
+  for name in (
+    "visual.blocks.0.norm1.weight",
+    "model.visual.blocks.0.norm1.weight",
+  ):
+    assert convert.canonical_name(name) == "visual.blocks.0.norm1.weight"
+  for name in ("model.norm.weight", "model.language_model.norm.weight"):
+    assert convert.canonical_name(name) == "language_model.norm.weight"
+  assert convert.canonical_name("lm_head.weight") == "lm_head.weight"
