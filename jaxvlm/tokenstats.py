@@ -45,10 +45,10 @@ def token_stats(
   Peak memory is one chunk of logits and, under differentiation, one float32
   gradient of the head. The product is taken in the type of `hidden` and
   accumulated in float32; everything after it is float32. Differentiable
-  (reverse mode) in `hidden`, `head` and `temperature`; the teacher is
-  constant, and for what is constant no gradient is formed. On one device,
-  chunks without a live token are not computed; under `jax.set_mesh` of
-  several, every token stays on its device instead.
+  (reverse mode) in `hidden`, `head` and `temperature`; the teacher's
+  distribution is constant, and for what is constant no gradient is formed.
+  On one device, chunks without a live token are not computed; under
+  `jax.set_mesh` of several, every token stays on its device instead.
 
   Args:
     hidden: [..., D] hidden states; `hidden[…, t]` predicts `targets[…, t]`.
@@ -155,14 +155,22 @@ def _chunk_size(width: int, vocab: int, has_teacher: bool) -> int:
 
 def _count(tokens: int, chunk: int) -> tuple[int, bool]:
   """Returns (number of chunks, whether tokens are spread over devices)."""
-  mesh = jax.sharding.get_abstract_mesh()
-  sharded = not mesh.empty and mesh.size > 1
-  count = max(1, math.ceil(tokens / (chunk * mesh.size if sharded else chunk)))
+  devices = _devices()
+  sharded = devices > 1
+  count = max(1, math.ceil(tokens / (chunk * devices)))
   if sharded:
     # Without padding no token moves between devices.
     exact = (n for n in range(count, 2 * count) if tokens % n == 0)
     count = next(exact, count)
   return count, sharded
+
+
+def _devices() -> int:
+  """Returns how many devices the partitioner may spread an array over."""
+  mesh = jax.sharding.get_abstract_mesh()
+  auto = jax.sharding.AxisType.Auto
+  kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+  return math.prod(size for size, kind in kinds if kind == auto)
 
 
 def _live_first(keep: Array, count: int) -> tuple[Array, Array]:
@@ -211,7 +219,7 @@ def _logits(hidden, head, temperature, constants, static, j):
   def product(x, w):
     x = _take(x, j, constants.order, static.count)
     x = jnp.where(keep[:, None], x, 0)
-    return _einsum("cd,dv->cv", x, w.astype(x.dtype)) / temperature
+    return _einsum("cd,dv->cv", x, _whole(w.astype(x.dtype))) / temperature
 
   z = product(hidden, head)
   if constants.teacher_head is None:
@@ -220,6 +228,18 @@ def _logits(hidden, head, temperature, constants, static, j):
 
 
 _einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _whole(head: Array) -> Array:
+  """Collects the width of a sharded head, in the type of the product.
+
+  Left alone, the partitioner may sum logits over a split width instead, once
+  a chunk. A split vocabulary stays split.
+  """
+  if _devices() == 1:
+    return head
+  spec = jax.P(None, jax.P.UNCONSTRAINED)
+  return jax.lax.with_sharding_constraint(head, spec)
 
 
 def _take(x: Array, j: Array | int, order: Array | None, count: int) -> Array:
@@ -295,7 +315,7 @@ def _stats_bwd(static, residuals, cotangents):
       x = jnp.where(keep, take(hidden), 0)
       d_head += _einsum("cd,cv->dv", x, dz)
     if d_hidden is not None:
-      x = _einsum("cv,dv->cd", dz, head.astype(dz.dtype))
+      x = _einsum("cv,dv->cd", dz, _whole(head.astype(dz.dtype)))
       x = jnp.where(keep, x, 0).astype(hidden.dtype)
       d_hidden = _put(d_hidden, x, j, constants.order, static.count)
     return d_hidden, d_head, d_temperature

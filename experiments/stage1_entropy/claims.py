@@ -1,156 +1,37 @@
 """The paper's claims and the rules that decide them, fixed before any run.
 
 A rule names a contrast, an interval (95 %, paired bootstrap over problems) and
-what must hold. Numbers of the paper are those of arXiv 2606.09059; margins are
-ours, wide enough for a few hundred problems of a laptop. Whoever changes a
-rule after having seen results writes that beside it.
+what must hold (`rules`). Numbers of the paper are those of arXiv 2606.09059.
+Whoever changes a rule after having seen results writes that beside it.
 """
 
 import dataclasses
-import enum
 from collections.abc import Callable, Mapping, Sequence
 
 from experiments.stage1_entropy.results import (
+  NAMES,
   TEACHER,
-  UNTRAINED,
   WARM_STARTS,
   Point,
   Results,
 )
+from experiments.stage1_entropy.rules import (
+  FLAT,
+  MARGIN_POINTS,
+  NEGLIGIBLE_POINTS,
+  NEGLIGIBLE_SHARE,
+  Contrast,
+  Judge,
+  Verdict,
+  above,
+  below,
+  equal,
+  every,
+  not_below,
+  positive_and_one_clear,
+  reaches,
+)
 from jaxvlm.diagnostics import Interval
-
-# Ours. The paper speaks of "within about one point" on 601 problems; a few
-# hundred problems leave intervals of some ±4 points.
-MARGIN_POINTS = 5.0
-# Ours: the smaller of the paper's two contrasts in pass@16 at RL entry.
-NEGLIGIBLE_POINTS = 2.0
-# Ours: below a tenth of the paper's 0.12 nats no entropy is "substantially
-# higher" than another.
-NEGLIGIBLE_NATS = 0.01
-# Ours: the paper's own "flat" curve moves from 0.119 over 0.141 to 0.115
-# nats, a range of 22 % of its start.
-FLAT = 0.22
-
-SHORT = {
-  "opd": "OPD",
-  "sft_early": "early SFT",
-  "sft_over": "over-trained SFT",
-  "base": "base",
-}
-
-
-class Verdict(enum.Enum):
-  """What an interval says of a claim."""
-
-  REPRODUCED = "reproduced"
-  NOT_REPRODUCED = "not reproduced"
-  INCONCLUSIVE = "inconclusive"
-  NOT_MEASURED = "not measured"
-
-
-Judge = Callable[[Interval], Verdict]
-
-
-@dataclasses.dataclass(frozen=True)
-class Contrast:
-  """One difference that a claim speaks of.
-
-  Attributes:
-    label: the two policies and the quantity.
-    unit: of the interval: "points" or "nats".
-    interval: None where one of the policies was not measured.
-    per_seed: seed -> difference.
-    verdict: of this contrast alone.
-  """
-
-  label: str
-  unit: str
-  interval: Interval | None
-  per_seed: Mapping[int, float]
-  verdict: Verdict
-
-
-def above(negligible: float) -> Judge:
-  """The difference is positive, and not negligibly so."""
-
-  def judge(interval: Interval) -> Verdict:
-    if interval.high < 0 or _inside(interval, negligible):
-      return Verdict.NOT_REPRODUCED
-    return _either(interval.low > 0)
-
-  return judge
-
-
-def below(interval: Interval) -> Verdict:
-  """The difference is negative; all but excluded is a loss above the margin."""
-  if interval.high < 0:
-    return Verdict.REPRODUCED
-  if interval.low > 0 or _inside(interval, MARGIN_POINTS):
-    return Verdict.NOT_REPRODUCED
-  return Verdict.INCONCLUSIVE
-
-
-def not_below(interval: Interval) -> Verdict:
-  """Nothing is lost, up to the margin."""
-  if interval.high < 0:
-    return Verdict.NOT_REPRODUCED
-  return _either(interval.low > -MARGIN_POINTS)
-
-
-def reaches(interval: Interval) -> Verdict:
-  """As good or better, up to the margin."""
-  if interval.high < 0 and interval.mean < -MARGIN_POINTS:
-    return Verdict.NOT_REPRODUCED
-  return _either(interval.low > -MARGIN_POINTS)
-
-
-def equal(margin: float) -> Judge:
-  """The two coincide within the margin."""
-
-  def judge(interval: Interval) -> Verdict:
-    if _inside(interval, margin):
-      return Verdict.REPRODUCED
-    excluded = interval.low > 0 or interval.high < 0
-    if excluded and abs(interval.mean) > margin:
-      return Verdict.NOT_REPRODUCED
-    return Verdict.INCONCLUSIVE
-
-  return judge
-
-
-def _inside(interval: Interval, margin: float) -> bool:
-  return -margin < interval.low and interval.high < margin
-
-
-def _either(holds: bool) -> Verdict:
-  return Verdict.REPRODUCED if holds else Verdict.INCONCLUSIVE
-
-
-def every(contrasts: Sequence[Contrast]) -> Verdict:
-  """All contrasts must hold; one that fails decides."""
-  found = {contrast.verdict for contrast in contrasts}
-  for verdict in (
-    Verdict.NOT_REPRODUCED,
-    Verdict.NOT_MEASURED,
-    Verdict.INCONCLUSIVE,
-  ):
-    if verdict in found:
-      return verdict
-  return Verdict.REPRODUCED if found else Verdict.NOT_MEASURED
-
-
-def positive_and_one_clear(contrasts: Sequence[Contrast]) -> Verdict:
-  """As in the paper: both positive, one beyond doubt, the other uncertain."""
-  found = [contrast.verdict for contrast in contrasts]
-  if Verdict.NOT_MEASURED in found or not found:
-    return Verdict.NOT_MEASURED
-  intervals = [contrast.interval for contrast in contrasts]
-  if any(interval.high < 0 for interval in intervals) or all(
-    verdict is Verdict.NOT_REPRODUCED for verdict in found
-  ):
-    return Verdict.NOT_REPRODUCED
-  positive = all(interval.mean > 0 for interval in intervals)
-  return _either(positive and Verdict.REPRODUCED in found)
 
 
 def contrast(
@@ -163,10 +44,7 @@ def contrast(
   judge: Judge,
 ) -> Contrast:
   """Returns the judged difference of a and b; fractions become points."""
-  unit, scale = {
-    "entropy": ("nats", 1.0),
-    "distinct_answers": ("answers", 1.0),
-  }.get(metric, ("points", 100.0))
+  unit, scale = ("nats", 1.0) if metric == "entropy" else ("points", 100.0)
   found = results.difference(a, b, problem_set, metric)
   if found is None:
     return Contrast(label, unit, None, {}, Verdict.NOT_MEASURED)
@@ -184,7 +62,7 @@ def _warm_against_sft(metric: str, at: str, judge: Judge):
     return [
       contrast(
         results,
-        f"OPD − {SHORT[arm]}",
+        f"OPD − {NAMES[arm]}",
         where("opd"),
         where(arm),
         "in_domain",
@@ -197,12 +75,23 @@ def _warm_against_sft(metric: str, at: str, judge: Judge):
   return contrasts
 
 
+def _entropy_above_sft(at: str):
+  """OPD minus each SFT arm in entropy; the band is a share of OPD's."""
+
+  def contrasts(results: Results) -> list[Contrast]:
+    own = results.interval(getattr(results, at)("opd"), "in_domain", "entropy")
+    band = NEGLIGIBLE_SHARE * own.mean if own else 0.0
+    return _warm_against_sft("entropy", at, above(band))(results)
+
+  return contrasts
+
+
 def _pairs(metric: str, problem_set: str, moments: Sequence[str]):
   """Every pair of warm starts, each at the named moments."""
 
   def contrasts(results: Results) -> list[Contrast]:
     policies = [
-      (SHORT[arm] + (f", {moment}" if len(moments) > 1 else ""), arm, moment)
+      (NAMES[arm] + (f", {moment}" if len(moments) > 1 else ""), arm, moment)
       for arm in WARM_STARTS
       for moment in moments
     ]
@@ -227,9 +116,9 @@ def _out_of_domain_after_stage1(results: Results) -> list[Contrast]:
   return [
     contrast(
       results,
-      f"{SHORT[arm]} − base",
+      f"{NAMES[arm]} − base",
       results.entry(arm),
-      UNTRAINED,
+      results.untrained,
       "out_of_domain",
       "accuracy",
       judge,
@@ -277,7 +166,7 @@ def _gain_by_rl(results: Results) -> list[Contrast]:
   return [
     contrast(
       results,
-      f"{SHORT[arm]}, endpoint − entry",
+      f"{NAMES[arm]}, endpoint − entry",
       results.endpoint(arm),
       results.entry(arm),
       "in_domain",
@@ -330,16 +219,17 @@ CLAIMS = (
     "On-policy distillation enters RL with substantially higher policy "
     "entropy than either SFT warm start.",
     "“substantially higher”; values not published",
-    f"Reproduced if both intervals lie above 0; not reproduced if one lies "
-    f"below 0 or inside ±{NEGLIGIBLE_NATS} nats.",
-    _warm_against_sft("entropy", "entry", above(NEGLIGIBLE_NATS)),
+    "Not reproduced if an interval lies below 0 or inside "
+    f"±{100 * NEGLIGIBLE_SHARE:.0f} % of OPD's entropy; else reproduced if "
+    "both lie above 0.",
+    _entropy_above_sft("entry"),
   ),
   Claim(
     "C2",
     "The separation in entropy persists to the end of RL.",
     "“visible over the available trajectories”; values not published",
     "As C1, at the RL endpoint.",
-    _warm_against_sft("entropy", "endpoint", above(NEGLIGIBLE_NATS)),
+    _entropy_above_sft("endpoint"),
   ),
   Claim(
     "C3",
@@ -373,7 +263,7 @@ CLAIMS = (
     "does not.",
     "−9.5 points; +2.1 points (MathVista, against the base)",
     "Reproduced if the over-trained interval lies below 0 and the "
-    "early-stopped one is not below 0 and ends above "
+    "early-stopped one is not below 0 and begins above "
     f"−{MARGIN_POINTS:g} points; not reproduced if the over-trained one lies "
     f"above 0 or inside ±{MARGIN_POINTS:g} points with 0 in it, or the "
     "early-stopped one lies below 0.",
@@ -383,7 +273,7 @@ CLAIMS = (
     "C7a",
     "Distillation alone reaches or passes its teacher.",
     "50.5 % (peak 51.1 %) against 49.3 %: +1.2 points",
-    f"Reproduced if the interval ends above −{MARGIN_POINTS:g} points; not "
+    f"Reproduced if the interval begins above −{MARGIN_POINTS:g} points; not "
     f"reproduced if it lies below 0 with a mean beyond −{MARGIN_POINTS:g}.",
     _against_teacher,
   ),
@@ -392,8 +282,9 @@ CLAIMS = (
     "Entropy stays flat during distillation.",
     "0.119 nats at step 55, 0.115 at step 600 (range 0.114–0.141)",
     "Reproduced if the change from the first evaluation after step 0 to the "
-    f"last lies inside ±{FLAT:.0%} of the first, the range of the paper's own "
-    "curve; not reproduced if it excludes 0 and its mean exceeds that.",
+    f"last lies inside ±{100 * FLAT:.0f} % of the first, the range of the "
+    "paper's own curve; not reproduced if it excludes 0 and its mean exceeds "
+    "that.",
     _opd_entropy_change,
   ),
   Claim(
@@ -415,9 +306,7 @@ CLAIMS = (
 )
 
 
-def findings(
-  results: Results, notes: Mapping[str, str]
-) -> tuple[Finding, ...]:
+def findings(results: Results, notes: Mapping[str, str]) -> tuple[Finding, ...]:
   """Decides every claim.
 
   Args:
@@ -447,12 +336,44 @@ def findings(
 
 def _remark(claim: str, results: Results) -> str:
   """Returns what the numbers add to a verdict."""
-  remark = {
-    "C2": _evaluations_apart,
-    "C7a": _share_of_gap,
-    "C7b": _change_from_base,
-  }.get(claim)
-  return remark(results) if remark else ""
+  remarks = {
+    "C2": (_evaluations_apart,),
+    "C3": (_samples_short,),
+    "C4": (lambda r: _end_of_scale(r, "in_domain", "accuracy"),),
+    "C5": (
+      _samples_short,
+      lambda r: _end_of_scale(r, "in_domain", f"pass@{r.top_k}"),
+    ),
+    "C7a": (_share_of_gap,),
+    "C7b": (_change_from_base,),
+    "C9": (
+      _samples_short,
+      lambda r: _end_of_scale(r, "out_of_domain", f"pass@{r.top_k}"),
+    ),
+  }.get(claim, ())
+  return " ".join(text for remark in remarks if (text := remark(results)))
+
+
+def _samples_short(results: Results) -> str:
+  if results.top_k >= 16:
+    return ""
+  return f"Too few samples for pass@16 here: decided on pass@{results.top_k}."
+
+
+def _end_of_scale(results: Results, problem_set: str, metric: str) -> str:
+  """Warns where policies coincide because the scale ends there."""
+  found = [
+    results.interval(results.endpoint(arm), problem_set, metric)
+    for arm in WARM_STARTS
+  ]
+  means = [interval.mean for interval in found if interval]
+  if means and (min(means) > 0.95 or max(means) < 0.05):
+    return (
+      f"All arms end between {100 * min(means):.1f} and "
+      f"{100 * max(means):.1f} %: so near the end of the scale that they "
+      "coincide whatever the claim says."
+    )
+  return ""
 
 
 def _evaluations_apart(results: Results) -> str:
@@ -483,7 +404,7 @@ def _evaluations_apart(results: Results) -> str:
 def _share_of_gap(results: Results) -> str:
   found = [
     results.interval(point, "in_domain", "accuracy")
-    for point in (results.entry("opd"), UNTRAINED, TEACHER)
+    for point in (results.entry("opd"), results.untrained, TEACHER)
   ]
   if None in found:
     return ""
@@ -491,8 +412,8 @@ def _share_of_gap(results: Results) -> str:
   if teacher <= base:
     return "The teacher is no better than the base."
   return (
-    f"OPD closes {(opd - base) / (teacher - base):.0%} of the gap between "
-    "base and teacher (the paper's numbers give 110 %)."
+    f"OPD closes {100 * (opd - base) / (teacher - base):.0f} % of the gap "
+    "between base and teacher (the paper's numbers give 110 %)."
   )
 
 
@@ -501,9 +422,7 @@ def _change_from_base(results: Results) -> str:
   if len(steps) < 2 or steps[0] != 0:
     return ""
   base, first = (
-    results.interval(
-      Point("opd", "stage1", step), "in_domain", "entropy"
-    ).mean
+    results.interval(Point("opd", "stage1", step), "in_domain", "entropy").mean
     for step in steps[:2]
   )
   return (

@@ -35,7 +35,6 @@ def _help(text: str, default):
 class DataConfig:
   """Problems and their static shapes."""
 
-  folder: str = _help("folder of the data set; unused by the world", "")
   traces: int = _help("worked solutions for SFT (ours)", 240)
   trace_style: str = _help("the one style of the world's traces", "add")
   train_problems: int = _help("problems for OPD and GRPO", 4096)
@@ -90,6 +89,7 @@ class StudyConfig:
   opd: StageConfig
   grpo: GRPOConfig
   dataset: Dataset = Dataset.WORLD
+  data_dir: str = _help("folder of the data set; unused by the world", "")
   model_dir: str = _help("student's folder; empty: shipped nano-base", "")
   teacher_dir: str = _help("teacher's folder; empty: shipped nano-teacher", "")
   data: DataConfig = field(default_factory=DataConfig)

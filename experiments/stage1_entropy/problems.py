@@ -79,9 +79,9 @@ def _world(study: StudyConfig):
 
 def _geometry3k(study: StudyConfig):
   data, e = study.data, study.evaluation
-  train = geometry3k.rows(data.folder, "train")
+  train = geometry3k.rows(study.data_dir, "train")
   prompts = [dataclasses.replace(row, responses=()) for row in train]
-  test = geometry3k.rows(data.folder, "val")
+  test = geometry3k.rows(study.data_dir, "val")
   test = [dataclasses.replace(row, responses=()) for row in test]
   return (
     train[: data.traces],

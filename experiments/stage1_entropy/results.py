@@ -26,6 +26,12 @@ from jaxvlm.eval.harness import Evaluation
 
 WARM_STARTS = ("opd", "sft_early", "sft_over")
 ARMS = (*WARM_STARTS, "base")
+NAMES = {
+  "opd": "OPD",
+  "sft_early": "early SFT",
+  "sft_over": "over-trained SFT",
+  "base": "base",
+}
 STAGES = ("stage1", "grpo")
 PROBLEM_SETS = ("in_domain", "out_of_domain")
 KS = (1, 2, 4, 8, 16)
@@ -42,7 +48,6 @@ class Point(NamedTuple):
 
 
 TEACHER = Point("teacher", "", 0)
-UNTRAINED = Point("base", "grpo", 0)
 
 # metric -> f64[P], one value per problem
 Scores = Mapping[str, np.ndarray]
@@ -67,7 +72,7 @@ class Results:
     journals: (arm, stage) -> seed -> records of metrics.jsonl.
     samples: arm -> problems with colored completions, of the first seed that
       has some.
-    problems: what is missing or damaged, in words.
+    gaps: what is missing or damaged, in words.
   """
 
   config: Mapping[str, Any]
@@ -75,7 +80,7 @@ class Results:
   scores: Mapping[str, Mapping[Point, Mapping[int, Scores]]]
   journals: Mapping[tuple[str, str], Mapping[int, list[dict[str, Any]]]]
   samples: Mapping[str, list[dict[str, Any]]]
-  problems: tuple[str, ...]
+  gaps: tuple[str, ...]
   _intervals: dict = dataclasses.field(default_factory=dict, repr=False)
 
   @property
@@ -92,6 +97,16 @@ class Results:
       for point in self.scores[problem_set]
       if (point.arm, point.stage) == (arm, stage)
     )
+
+  @property
+  def untrained(self) -> Point:
+    """The base model: before its RL, or before any arm's Stage 1."""
+    candidates = [
+      self.entry("base"),
+      *(Point(arm, "stage1", 0) for arm in WARM_STARTS),
+    ]
+    measured = self.scores["in_domain"]
+    return next((p for p in candidates if p in measured), candidates[0])
 
   def entry(self, arm: str) -> Point:
     """Returns the policy that enters RL."""
@@ -199,14 +214,14 @@ def load(workdir: pathlib.Path) -> Results:
   scores: dict = {name: {} for name in PROBLEM_SETS}
   journals: dict = {}
   samples: dict = {}
-  problems: list[str] = []
+  gaps: list[str] = []
   for seed, folder in folders:
-    _load_points(folder / "teacher" / "eval", TEACHER, seed, scores, problems)
+    _load_points(folder / "teacher" / "eval", TEACHER, seed, scores, gaps)
     for arm in ARMS:
       for stage in STAGES:
         where = folder / arm / stage
         start = Point(arm, stage, 0)
-        _load_points(where / "eval", start, seed, scores, problems)
+        _load_points(where / "eval", start, seed, scores, gaps)
         if records := journal.read(where / "metrics.jsonl"):
           journals.setdefault((arm, stage), {})[seed] = records
       path = folder / arm / "grpo" / "samples.json"
@@ -225,11 +240,9 @@ def load(workdir: pathlib.Path) -> Results:
     scores=scores,
     journals=journals,
     samples=samples,
-    problems=(),
+    gaps=(),
   )
-  return dataclasses.replace(
-    results, problems=(*problems, *_unfinished(results))
-  )
+  return dataclasses.replace(results, gaps=(*gaps, *_unfinished(results)))
 
 
 def _load_points(
@@ -237,7 +250,7 @@ def _load_points(
   start: Point,
   seed: int,
   scores: dict,
-  problems: list[str],
+  gaps: list[str],
 ) -> None:
   """Adds the evaluations of one folder to `scores`."""
   for path in sorted(folder.glob("*.npz")):
@@ -249,7 +262,7 @@ def _load_points(
         evaluation = Evaluation.from_arrays(dict(arrays))
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
       name = "/".join(path.parts[-5:])
-      problems.append(f"{name} cannot be read ({error}) and is left out.")
+      gaps.append(f"{name} cannot be read ({error}) and is left out.")
       continue
     found = _scores(evaluation)
     point = start._replace(step=int(match["step"]))
@@ -302,19 +315,20 @@ def _unfinished(results: Results) -> list[str]:
     if name not in measured
   ]
   for arm in results.arms:
-    for problem_set in measured:
-      points = results.scores[problem_set]
-      for name, point in (
-        ("RL entry", results.entry(arm)),
-        ("RL endpoint", results.endpoint(arm)),
-      ):
-        have = points.get(point, {})
-        lack = [str(seed) for seed in results.seeds if seed not in have]
-        if lack and point.step >= 0:
-          lines.append(
-            f"Arm {arm}, {problem_set}: no evaluation at the {name} (step "
-            f"{point.step}) for seed {', '.join(lack)}."
-          )
+    for name, point in (
+      ("RL entry", results.entry(arm)),
+      ("RL endpoint", results.endpoint(arm)),
+    ):
+      lack = [
+        str(seed)
+        for seed in results.seeds
+        if any(seed not in results.scores[s].get(point, {}) for s in measured)
+      ]
+      if lack and point.step >= 0:
+        lines.append(
+          f"Arm {arm} has no evaluation at the {name} (step {point.step}) for "
+          f"seed {', '.join(lack)}."
+        )
   if not any(TEACHER in points for points in results.scores.values()):
     lines.append("The teacher was not evaluated.")
   return lines

@@ -336,7 +336,14 @@ def test_contact_sheet_shows_every_picture():
 def test_command_writes_a_sheet(tmp_path):
   path = tmp_path / "world.png"
   subprocess.run(
-    [sys.executable, "-m", "jaxvlm.data.diagrams.sheet", path, "--each=1"],
+    [
+      sys.executable,
+      "-m",
+      "jaxvlm.tools.main",
+      "world",
+      f"--out={path}",
+      "--each=1",
+    ],
     check=True,
   )
   assert path.read_bytes().startswith(b"\x89PNG")

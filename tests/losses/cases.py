@@ -394,7 +394,9 @@ def draw(name, seed, shape):
   """Inputs of a case: float64 arrays that float32 holds exactly."""
   x = CASES[name].inputs(np.random.default_rng(seed), *shape)
   return {
-    key: value if value.dtype == bool else value.astype(np.float32).astype(float)
+    key: value
+    if value.dtype == bool
+    else value.astype(np.float32).astype(float)
     for key, value in x.items()
   }
 

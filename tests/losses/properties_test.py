@@ -70,7 +70,9 @@ def order_does_not_matter(name, seed, shape):
   loss, gradient = cases.value_and_gradient(name, x)
   other, moved_gradient = cases.value_and_gradient(name, moved)
   close(other, loss)
-  close(moved_gradient, {k: permute(np.asarray(v)) for k, v in gradient.items()})
+  close(
+    moved_gradient, {k: permute(np.asarray(v)) for k, v in gradient.items()}
+  )
 
 
 def microbatches_add_up(name, seed, shape):

@@ -92,9 +92,7 @@ def token_mean(mask):
 def sequence_mean(mask):
   """arXiv:2402.03300, Eq. 3: (1/G)·(1/|o_i|)."""
   rows = [row for row in range(len(mask)) if mask[row].any()]
-  return {
-    i: 1.0 / (len(rows) * int(mask[i[0]].sum())) for i in counted(mask)
-  }
+  return {i: 1.0 / (len(rows) * int(mask[i[0]].sum())) for i in counted(mask)}
 
 
 def constant_length(mask, length):
@@ -131,8 +129,8 @@ def grpo(
       ratio = math.exp(sum(gaps) / len(gaps))
     else:
       ratio = math.exp(logprobs[i] - old_logprobs[i])
-    advantage = advantages[i] if advantages.ndim == mask.ndim else (
-      advantages[row]
+    advantage = (
+      advantages[i] if advantages.ndim == mask.ndim else (advantages[row])
     )
     clipped = min(max(ratio, 1 - clip_low), 1 + clip_high)
     term = min(ratio * advantage, clipped * advantage)

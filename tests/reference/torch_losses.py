@@ -26,9 +26,7 @@ def token_average(name, sign=1.0):
   return lambda x: sign * x[name][x["mask"]].mean()
 
 
-def opd_policy_gradient(
-  x, fixed_advantage=None, clip=None, max_advantage=None
-):
+def opd_policy_gradient(x, fixed_advantage=None, clip=None, max_advantage=None):
   keep = x["mask"]
   logprobs = x["logprobs"][keep]
   ratio = (logprobs - x["old_logprobs"][keep]).exp()

@@ -1,15 +1,10 @@
-"""A contact sheet of the world, for a person to look at.
+"""A contact sheet of the world, for a person to look at: `jaxvlm world`."""
 
-python -m jaxvlm.data.diagrams.sheet world.png
-"""
-
-import argparse
 import textwrap
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxvlm.data.diagrams import world
 from jaxvlm.data.diagrams.problem import STYLES, Problem
 
 _ZOOM = 2
@@ -57,21 +52,3 @@ def contact_sheet(problems: Sequence[Problem], columns: int) -> Image.Image:
       draw.text((left, y), line, fill="black", font=font)
       y += _LINE
   return sheet
-
-
-def _main():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("path", help="where to write the PNG")
-  parser.add_argument("--each", type=int, default=6, help="problems a family")
-  parser.add_argument("--seed", type=int, default=0, help="the first seed")
-  options = parser.parse_args()
-  problems = [
-    world.generate(family, options.seed + at)
-    for family in world.IN_DOMAIN + world.OUT_OF_DOMAIN
-    for at in range(options.each)
-  ]
-  contact_sheet(problems, options.each).save(options.path)
-
-
-if __name__ == "__main__":
-  _main()

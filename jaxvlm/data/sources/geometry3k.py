@@ -31,7 +31,7 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
   if not file.is_file():
     raise FileNotFoundError(
       f"{file} does not exist: expected a folder with {split}.jsonl and"
-      " images/; point --data.folder at it"
+      " images/; point --data_dir at it"
     )
   out = []
   for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):

@@ -113,23 +113,30 @@ def init(config: VisionConfig, key: Array) -> Any:
   rope = layers.rotary(rope_angles(config, jnp.zeros((1, 4, 2), jnp.int32)))
   segments = jnp.zeros((1, 4), jnp.int32)
   merge = config.spatial_merge_size**2
-  values = 3 * config.temporal_patch_size * config.patch_size**2
 
   def block(key):
     return VisionBlock(config).init(key, x, rope, segments, True, 1)["params"]
 
   return {
-    "patch_embed": {
-      # Pixels are not normalized inputs: their sum over a white patch must
-      # not drown what the blocks add to it.
-      "kernel": min(config.initializer_range, values**-0.5 / 2)
-      * jax.random.normal(patch_key, (values, config.hidden_size))
-    },
+    "patch_embed": {"kernel": _patch_kernel(config, patch_key)},
     "blocks": jax.vmap(block)(jax.random.split(block_key, config.depth)),
     "merger": PatchMerger(config).init(
       merge_key, jnp.zeros((1, merge, config.hidden_size))
     )["params"],
   }
+
+
+def _patch_kernel(config: VisionConfig, key: Array) -> Array:
+  """Returns a random patch projection [C, D] that maps uniform patches to 0.
+
+  Normalized white paper is a constant of about 2 in every input: left in, it
+  would drown what a patch shows.
+  """
+  pixels = config.temporal_patch_size * config.patch_size**2
+  std = min(config.initializer_range, (3 * pixels) ** -0.5)
+  kernel = std * jax.random.normal(key, (3, pixels, config.hidden_size))
+  kernel -= jnp.mean(kernel, axis=1, keepdims=True)
+  return kernel.reshape(3 * pixels, config.hidden_size)
 
 
 def encode(

@@ -1,0 +1,350 @@
+"""The study's page: claims, figures, tables, samples, settings.
+
+Every number is computed from the files of a run; nothing is typed in but the
+paper's numbers and the notes that explain a verdict.
+"""
+
+import importlib.metadata
+import pathlib
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from experiments.stage1_entropy import claims as claims_lib
+from experiments.stage1_entropy import results as results_lib
+from experiments.stage1_entropy import tables
+from experiments.stage1_entropy.claims import Finding
+from experiments.stage1_entropy.figures import draw_all
+from experiments.stage1_entropy.results import (
+  ARMS,
+  NAMES,
+  TEACHER,
+  WARM_STARTS,
+  Results,
+)
+from experiments.stage1_entropy.rules import Verdict
+from jaxvlm.eval import report
+
+_TITLE = "Does the warm start matter after RL?"
+_SUBTITLE = (
+  "The warm-start entropy study of arXiv 2606.09059: early-stopped SFT, "
+  "over-trained SFT and on-policy distillation (OPD), then the same GRPO."
+)
+_MANY_CONTRASTS = 6
+_PACKAGES = ("jaxvlm", "jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def write_report(
+  workdir: pathlib.Path | str, *, notes: Mapping[str, str] | None = None
+) -> pathlib.Path:
+  """Writes report.html and figures/*.png into a study's folder.
+
+  Args:
+    workdir: what `experiments.stage1_entropy.run` wrote.
+    notes: claim id -> explanation printed with the claim's verdict.
+
+  Returns:
+    The path of report.html.
+
+  Raises:
+    ValueError: nothing was measured yet, or a note names no claim.
+  """
+  workdir = pathlib.Path(workdir)
+  results = results_lib.load(workdir)
+  findings = claims_lib.findings(results, notes or {})
+  galleries = draw_all(results)
+  folder = workdir / "figures"
+  folder.mkdir(exist_ok=True)
+  for gallery in galleries:
+    for name, png in gallery.pictures.items():
+      (folder / f"{name}.png").write_bytes(png)
+  lead = [report.paragraph(_summary(results, findings), kind="lead")]
+  if results.gaps:
+    lead.append(report.notice("Not complete", results.gaps))
+  page = report.page(
+    _TITLE,
+    _SUBTITLE,
+    lead,
+    [
+      report.Section("The paper's claims", _claims(results, findings)),
+      report.Section(
+        "Figures",
+        [
+          part
+          for gallery in galleries
+          for part in (
+            Markup("<h3>{}</h3>").format(gallery.title),
+            report.gallery(
+              [
+                report.image(png, alt=f"{gallery.title}: {name}")
+                for name, png in gallery.pictures.items()
+              ],
+              caption=gallery.caption,
+            ),
+          )
+        ],
+      ),
+      report.Section(
+        "The paper's numbers beside ours", [tables.beside(results)]
+      ),
+      report.Section("All measurements", tables.measurements(results)),
+      report.Section("Samples", _samples(results)),
+      report.Section("How this was run", _provenance(results)),
+    ],
+  )
+  path = workdir / "report.html"
+  path.write_text(page, encoding="utf-8")
+  return path
+
+
+def _summary(results: Results, findings: Sequence[Finding]) -> str:
+  """Returns the result in a few sentences."""
+  count = {verdict: 0 for verdict in Verdict}
+  for finding in findings:
+    count[finding.verdict] += 1
+  sentences = [
+    f"Of {len(findings)} claims of the paper, "
+    + ", ".join(f"{n} {v.value}" for v, n in count.items() if n)
+    + ".",
+    _phrase(
+      results,
+      "At RL entry the policies have an entropy of {} nats",
+      "entry",
+      "entropy",
+      3,
+    ),
+    _phrase(
+      results,
+      "after {step} steps of the same GRPO their in-domain accuracy in % is {}",
+      "endpoint",
+      "accuracy",
+      1,
+    ),
+  ]
+  base = results.interval(results.untrained, "in_domain", "accuracy")
+  teacher = results.interval(TEACHER, "in_domain", "accuracy")
+  if base and teacher:
+    sentences.append(
+      f"The base model has {100 * base.mean:.1f} %, the teacher "
+      f"{100 * teacher.mean:.1f} %."
+    )
+  sizes = {
+    name: next(iter(next(iter(points.values())).values()))["accuracy"].size
+    for name, points in results.scores.items()
+    if points
+  }
+  sentences.append(
+    "Measured on "
+    + " and ".join(
+      f"{size} {name.replace('_', '-')} problems"
+      for name, size in sizes.items()
+    )
+    + f" with {len(results.seeds)} "
+    + ("seed" if len(results.seeds) == 1 else "seeds")
+    + f" ({', '.join(map(str, results.seeds))})."
+  )
+  return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _phrase(
+  results: Results, form: str, moment: str, metric: str, digits: int
+) -> str:
+  scale = 1.0 if metric == "entropy" else 100.0
+  parts = []
+  for arm in WARM_STARTS:
+    point = getattr(results, moment)(arm)
+    found = results.interval(point, "in_domain", metric)
+    if found is not None:
+      value = f"{scale * found.mean:.{digits}f}"
+      parts.append(f"{value} ({NAMES[arm]})")
+  if not parts:
+    return ""
+  text = form.format(", ".join(parts), step=results.last_rl_step)
+  return text[0].upper() + text[1:] + "."
+
+
+_CLAIM = Markup("""\
+<article class="claim {kind}">
+<header><p>{id} · {text}</p><span class="verdict">{verdict}</span></header>
+<div class="columns">
+<dl><dt>paper</dt><dd>{paper}</dd></dl>
+<dl><dt>here, 95 % interval{seeds}</dt>{ours}</dl>
+</div>
+<p class="rule">{rule}</p>
+{note}
+</article>""")
+
+
+def _claims(results: Results, findings: Sequence[Finding]) -> list[Markup]:
+  cards = [
+    _CLAIM.format(
+      kind=finding.verdict.value.replace(" ", "-"),
+      id=finding.claim.id,
+      text=finding.claim.text,
+      verdict=finding.verdict.value,
+      paper=finding.claim.paper,
+      seeds=" (each seed)" if len(results.seeds) > 1 else "",
+      ours=Markup("").join(_contrasts(finding, len(results.seeds) > 1)),
+      rule=finding.claim.rule,
+      note=(
+        Markup('<p class="note">{}</p>').format(finding.note)
+        if finding.note
+        else ""
+      ),
+    )
+    for finding in findings
+  ]
+  return [
+    report.paragraph(
+      "The rules were written down before the runs. Intervals come from a "
+      "paired bootstrap over problems, scores averaged over seeds first; they "
+      "do not contain the spread between seeds, which stands behind them.",
+      kind="soft",
+    ),
+    Markup('<div class="claims">{}</div>').format(Markup("").join(cards)),
+  ]
+
+
+def _contrasts(finding: Finding, each_seed: bool) -> list[Markup]:
+  """Returns a line per contrast; of very many only the largest."""
+  contrasts = list(finding.contrasts)
+  rest = []
+  if len(contrasts) > _MANY_CONTRASTS:
+    contrasts.sort(key=lambda c: -abs(c.interval.mean) if c.interval else 0.0)
+    contrasts, rest = contrasts[:3], contrasts[3:]
+  lines = []
+  for contrast in contrasts:
+    digits = 1 if contrast.unit == "points" else 3
+    if contrast.interval is None:
+      lines.append(Markup("<dd>{}: not measured</dd>").format(contrast.label))
+      continue
+    seeds = ", ".join(
+      report.signed(value, digits) for value in contrast.per_seed.values()
+    )
+    lines.append(
+      Markup("<dd>{}: {} {}{}</dd>").format(
+        contrast.label,
+        report.difference(*contrast.interval, digits),
+        contrast.unit,
+        Markup(' <span class="ci">({})</span>').format(seeds)
+        if each_seed
+        else "",
+      )
+    )
+  if rest:
+    missing = sum(contrast.interval is None for contrast in rest)
+    text = f"and {len(rest) - missing} smaller ones"
+    if missing:
+      text += f", {missing} not measured"
+    lines.append(Markup("<dd>{}</dd>").format(text))
+  return lines
+
+
+def _samples(results: Results) -> list[Markup]:
+  """Returns problems with completions shaded by token entropy."""
+  if not results.samples:
+    return [report.paragraph("No samples were recorded.", kind="soft")]
+  entropies = [
+    entropy
+    for problems in results.samples.values()
+    for problem in problems
+    for completion in problem["completions"]
+    for entropy in completion["entropies"]
+  ]
+  high = max(float(np.quantile(entropies, 0.98)), 0.1) if entropies else 1.0
+  parts = [report.shade_legend(high, "Entropy of the next token, nats:")]
+  first = next(iter(results.samples.values()))
+  for index, problem in enumerate(first):
+    completions = [
+      (arm, completion)
+      for arm in ARMS
+      for other in results.samples.get(arm, [])[index : index + 1]
+      if other["question"] == problem["question"]
+      for completion in _one_a_stage(other["completions"])
+    ]
+    parts.append(_sample(problem, completions, high))
+  return parts
+
+
+def _one_a_stage(completions: Sequence[Mapping[str, Any]]) -> list:
+  """Keeps the first completion of each stage."""
+  stages: dict[str, Any] = {}
+  for completion in completions:
+    stages.setdefault(completion["stage"], completion)
+  return list(stages.values())
+
+
+def _sample(problem, completions, high: float) -> Markup:
+  lines = [
+    Markup(
+      '<div><p class="who">{}, RL {} · <span class="{}">{}</span></p>{}</div>'
+    ).format(
+      NAMES[arm],
+      completion["stage"],
+      "right" if completion["correct"] else "wrong",
+      "correct" if completion["correct"] else "wrong",
+      report.colored_tokens(
+        completion["tokens"], completion["entropies"], high
+      ),
+    )
+    for arm, completion in completions
+  ]
+  picture = Markup('<img src="data:image/png;base64,{}" alt="diagram">').format(
+    problem["image_png_base64"]
+  )
+  return Markup(
+    '<div class="sample">{}<div><p><b>{}</b> Answer: {}</p>'
+    '<div class="completions">{}</div></div></div>'
+  ).format(
+    picture, problem["question"], problem["answer"], Markup("").join(lines)
+  )
+
+
+def _provenance(results: Results) -> list[Markup]:
+  """Returns command, versions, time and settings."""
+  settings = dict(_flatten(results.config))
+  command = settings.pop("command", "not recorded")
+  versions = ", ".join(
+    [f"Python {platform.python_version()}"]
+    + [f"{name} {_version(name)}" for name in _PACKAGES]
+  )
+  parts = [
+    Markup("<p>Command: <code>{}</code></p>").format(command),
+    report.paragraph(
+      f"Seeds: {', '.join(map(str, results.seeds))}. This page was made with "
+      f"{versions}."
+    ),
+    tables.time_spent(results),
+  ]
+  if settings:
+    parts.append(
+      report.table(
+        ("setting", "value"),
+        sorted(settings.items()),
+        caption="Resolved settings",
+        text_columns=1,
+      )
+    )
+  return parts
+
+
+def _version(package: str) -> str:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return "not installed"
+
+
+def _flatten(value: Any, name: str = "") -> list[tuple[str, str]]:
+  if isinstance(value, Mapping):
+    return [
+      item
+      for key, inner in value.items()
+      for item in _flatten(inner, f"{name}.{key}" if name else str(key))
+    ]
+  if isinstance(value, list):
+    value = ", ".join(map(str, value))
+  return [(name, str(value))]

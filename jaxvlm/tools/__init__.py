@@ -1,0 +1,1 @@
+"""The `jaxvlm` command: absl mains, one module each."""

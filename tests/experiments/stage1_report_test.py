@@ -1,0 +1,316 @@
+"""The study's report on made-up runs whose effects are known."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from experiments.stage1_entropy import claims, results, rules
+from experiments.stage1_entropy.report import write_report
+from experiments.stage1_entropy.results import Point
+from experiments.stage1_entropy.rules import Verdict
+from jaxvlm.diagnostics import Interval
+from tests.experiments import synthetic
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  return synthetic.write(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+  notes = {"C7a": "The student is <small>."}
+  return write_report(finished, notes=notes).read_text("utf-8")
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+  return shutil.copytree(finished, tmp_path / "study")
+
+
+def _verdicts(workdir):
+  found = claims.findings(results.load(workdir), {})
+  return {finding.claim.id: finding.verdict for finding in found}
+
+
+def test_finds_the_effects_that_were_put_in(finished):
+  verdicts = _verdicts(finished)
+  expected = dict.fromkeys(
+    ("C1", "C2", "C4", "C5", "C6", "C7b", "C8"), Verdict.REPRODUCED
+  ) | {"C7a": Verdict.NOT_REPRODUCED}
+  assert {k: verdicts[k] for k in expected} == expected
+
+
+def test_reversed_effects_are_not_reproduced(tmp_path):
+  arms = synthetic.ARMS | {
+    # Lowest entropy, no out-of-domain loss of the over-trained arm, an
+    # endpoint apart from the others, and a loss by RL for the base.
+    "opd": (0.50, 0.05, 0.80, 0.02, 0.44),
+    "sft_over": (0.45, 0.30, 0.60, 0.20, 0.41),
+    "base": (0.50, 0.45, 0.30, 0.20, 0.40),
+  }
+  verdicts = _verdicts(synthetic.write(tmp_path / "study", arms=arms))
+  failed = {k for k, v in verdicts.items() if v is Verdict.NOT_REPRODUCED}
+  assert {"C1", "C2", "C4", "C6", "C8"} <= failed
+
+
+def test_difference_is_paired_and_pools_seeds(finished):
+  found = results.load(finished)
+  a, b = found.entry("opd"), found.entry("sft_over")
+  difference = found.difference(a, b, "in_domain", "accuracy")
+  seeds = list(difference.per_seed.values())
+  assert len(seeds) == 2
+  np.testing.assert_allclose(difference.interval.mean, np.mean(seeds))
+  width = difference.interval.high - difference.interval.low
+  alone = found.interval(a, "in_domain", "accuracy")
+  # Unpaired, the difference would be wider than each part.
+  assert width < alone.high - alone.low
+
+
+def test_missing_answer_is_no_answer():
+  rng = np.random.default_rng(0)
+  evaluation = synthetic.evaluation(rng, np.zeros(2), 0.5, 0.1, samples=4)
+  answers = (("", "", "7", "7"), ("", "", "", ""))
+  object.__setattr__(evaluation, "answers", answers)
+  scores = results._scores(evaluation)
+  np.testing.assert_array_equal(scores["distinct_answers"], [1.0, 0.0])
+
+
+def test_page_has_all_parts_in_order(page):
+  headings = re.findall(r"<h2>([^<]*)</h2>", page)
+  assert [h.replace("&#39;", "'") for h in headings] == [
+    "The paper's claims",
+    "Figures",
+    "The paper's numbers beside ours",
+    "All measurements",
+    "Samples",
+    "How this was run",
+  ]
+  ids = re.findall(r"<header><p>(C\w+) ·", page)
+  assert ids == [claim.id for claim in claims.CLAIMS]
+  assert "The student is &lt;small&gt;." in page
+  assert "runs/&lt;study&gt;" in page
+  assert "Find &lt;x&gt; in triangle 0." in page
+  assert "Not complete" not in page
+  assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_page_shows_the_numbers_that_were_measured(finished, page):
+  found = results.load(finished)
+  for arm in results.ARMS:
+    for point in (found.entry(arm), found.endpoint(arm)):
+      mean, low, high = found.interval(point, "in_domain", "accuracy")
+      cell = f"<b>{100 * mean:.1f}</b> "
+      cell += f'<span class="ci">[{100 * low:.1f}, {100 * high:.1f}]</span>'
+      assert cell in page
+
+
+def test_figures_are_saved_beside_the_page(finished, page):
+  names = {path.stem for path in (finished / "figures").glob("*.png")}
+  assert {
+    "entropy_evaluated_stage1",
+    "entropy_evaluated_grpo",
+    "entropy_logged_grpo",
+    "accuracy_in_domain",
+    "pass_at_16_out_of_domain",
+    "pass_at_k_in_domain_endpoint",
+    "length",
+    "distinct_answers",
+    "reward",
+    "degenerate_groups",
+  } <= names
+  assert page.count('alt="') >= len(names)
+
+
+def test_same_files_give_the_same_page(finished, page):
+  again = write_report(finished, notes={"C7a": "The student is <small>."})
+  assert again.read_text("utf-8") == page
+
+
+def test_missing_arm_is_named_and_its_claims_are_not_measured(copy):
+  for seed in range(2):
+    shutil.rmtree(copy / f"seed-{seed}" / "sft_early")
+  page = write_report(copy).read_text("utf-8")
+  assert "Arm sft_early was not run." in page
+  verdicts = _verdicts(copy)
+  assert verdicts["C1"] is Verdict.NOT_MEASURED
+  assert verdicts["C7b"] is Verdict.REPRODUCED
+
+
+def test_base_is_read_before_stage1_where_its_arm_was_not_run(copy):
+  before = results.load(copy)
+  expected = before.values(before.untrained, "out_of_domain", "accuracy")
+  for seed in range(2):
+    for problem_set in results.PROBLEM_SETS:
+      name = f"{problem_set}-00000.npz"
+      shutil.copy(
+        copy / f"seed-{seed}/base/grpo/eval" / name,
+        copy / f"seed-{seed}/opd/stage1/eval" / name,
+      )
+    shutil.rmtree(copy / f"seed-{seed}" / "base")
+  found = results.load(copy)
+  assert found.untrained == Point("opd", "stage1", 0)
+  np.testing.assert_array_equal(
+    found.values(found.untrained, "out_of_domain", "accuracy"), expected
+  )
+  assert _verdicts(copy)["C6"] is Verdict.REPRODUCED
+
+
+def test_entropy_band_is_a_share_of_the_entropy_itself(tmp_path):
+  # Above both SFT arms beyond doubt, but by a twentieth only.
+  arms = synthetic.ARMS | {
+    "sft_early": (0.42, 0.951, 0.66, 0.95, 0.41),
+    "sft_over": (0.45, 0.951, 0.655, 0.95, 0.28),
+    "opd": (0.50, 1.0, 0.665, 1.1, 0.44),
+  }
+  workdir = synthetic.write(tmp_path / "study", arms=arms)
+  verdicts = _verdicts(workdir)
+  assert verdicts["C1"] is Verdict.NOT_REPRODUCED
+  assert verdicts["C2"] is Verdict.REPRODUCED
+
+
+def test_coincidence_at_the_end_of_the_scale_is_said(tmp_path):
+  arms = {arm: (*v[:2], 0.995, *v[3:]) for arm, v in synthetic.ARMS.items()}
+  workdir = synthetic.write(tmp_path / "study", arms=arms, seeds=1)
+  found = claims.findings(results.load(workdir), {})
+  notes = {finding.claim.id: finding.note for finding in found}
+  assert "near the end of the scale" in notes["C4"]
+  assert "near the end of the scale" not in notes["C9"]
+
+
+def test_unfinished_seed_is_named_and_left_out_of_the_endpoint(copy):
+  for path in (copy / "seed-1/opd/grpo/eval").glob("*-00060.npz"):
+    path.unlink()
+  found = results.load(copy)
+  line = "Arm opd has no evaluation at the RL endpoint (step 60) for seed 1."
+  assert line in found.gaps
+  end, other = found.endpoint("opd"), found.endpoint("sft_over")
+  assert list(found.per_seed(end, "in_domain", "accuracy")) == [0]
+  difference = found.difference(end, other, "in_domain", "accuracy")
+  assert list(difference.per_seed) == [0]
+
+
+def test_stage1_only_writes_a_page(copy):
+  for seed in range(2):
+    for arm in synthetic.ARMS:
+      shutil.rmtree(copy / f"seed-{seed}" / arm / "grpo")
+    shutil.rmtree(copy / f"seed-{seed}" / "teacher")
+  (copy / "config.json").unlink()
+  page = write_report(copy).read_text("utf-8")
+  assert "No arm has taken an RL step yet" in page
+  assert "The teacher was not evaluated." in page
+  assert "not recorded" in page
+
+
+def test_no_out_of_domain_problems(copy):
+  for path in copy.rglob("out_of_domain-*.npz"):
+    path.unlink()
+  page = write_report(copy).read_text("utf-8")
+  assert "Nothing was evaluated on out_of_domain." in page
+  assert _verdicts(copy)["C6"] is Verdict.NOT_MEASURED
+
+
+def test_fewer_samples_than_sixteen(tmp_path):
+  workdir = synthetic.write(tmp_path / "s", seeds=1, problems=30, samples=8)
+  page = write_report(workdir).read_text("utf-8")
+  assert "decided on pass@8" in page
+  assert (workdir / "figures/pass_at_8_in_domain.png").exists()
+
+
+def test_torn_evaluation_is_named_and_left_out(copy):
+  path = copy / "seed-0/opd/grpo/eval/in_domain-00020.npz"
+  path.write_bytes(path.read_bytes()[:500])
+  found = results.load(copy)
+  assert "seed-0/opd/grpo/eval/in_domain-00020.npz cannot" in found.gaps[0]
+  point = Point("opd", "grpo", 20)
+  assert list(found.per_seed(point, "in_domain", "accuracy")) == [1]
+
+
+def test_torn_journal_and_nan_do_not_stop_the_page(copy):
+  path = copy / "seed-0/opd/grpo/metrics.jsonl"
+  record = json.dumps({"step": 61, "reward/mean": "NaN", "grad/norm": "inf"})
+  path.write_text(path.read_text() + record + '\n{"step": 62, "rew')
+  assert write_report(copy).exists()
+
+
+def test_empty_folder_says_what_to_run(tmp_path):
+  with pytest.raises(ValueError, match=r"-m experiments\.stage1_entropy\.run"):
+    write_report(tmp_path)
+
+
+def test_seeds_on_other_problems_are_refused(copy, tmp_path):
+  other = synthetic.write(tmp_path / "other", seeds=1, problems=50)
+  shutil.rmtree(copy / "seed-1")
+  shutil.copytree(other / "seed-0", copy / "seed-1")
+  with pytest.raises(ValueError, match="got 50 problems, expected 120"):
+    results.load(copy)
+
+
+def test_note_for_no_claim_is_refused(finished):
+  with pytest.raises(ValueError, match="C99"):
+    claims.findings(results.load(finished), {"C99": "?"})
+
+
+@pytest.mark.parametrize(
+  ("judge", "interval", "verdict"),
+  [
+    (rules.above(0.01), (0.10, 0.05, 0.15), Verdict.REPRODUCED),
+    (rules.above(0.01), (-0.1, -0.2, -0.05), Verdict.NOT_REPRODUCED),
+    (rules.above(0.01), (0.005, 0.002, 0.008), Verdict.NOT_REPRODUCED),
+    (rules.above(0.01), (0.02, -0.01, 0.05), Verdict.INCONCLUSIVE),
+    (rules.above(0.0), (0.005, 0.002, 0.008), Verdict.REPRODUCED),
+    (rules.below, (-9.0, -12.0, -6.0), Verdict.REPRODUCED),
+    (rules.below, (1.0, -2.0, 4.0), Verdict.NOT_REPRODUCED),
+    (rules.below, (8.0, 6.0, 10.0), Verdict.NOT_REPRODUCED),
+    (rules.below, (-3.0, -7.0, 1.0), Verdict.INCONCLUSIVE),
+    (rules.not_below, (2.0, -1.0, 5.0), Verdict.REPRODUCED),
+    (rules.not_below, (-2.0, -4.0, -0.5), Verdict.NOT_REPRODUCED),
+    (rules.not_below, (-1.0, -6.0, 4.0), Verdict.INCONCLUSIVE),
+    (rules.reaches, (-2.0, -4.0, -0.5), Verdict.REPRODUCED),
+    (rules.reaches, (-9.0, -12.0, -6.0), Verdict.NOT_REPRODUCED),
+    (rules.reaches, (-4.0, -9.0, 1.0), Verdict.INCONCLUSIVE),
+    (rules.equal(5.0), (1.0, -3.0, 4.9), Verdict.REPRODUCED),
+    (rules.equal(5.0), (3.0, 1.0, 4.0), Verdict.REPRODUCED),
+    (rules.equal(5.0), (8.0, 4.0, 12.0), Verdict.NOT_REPRODUCED),
+    (rules.equal(5.0), (4.0, 1.0, 7.0), Verdict.INCONCLUSIVE),
+    (rules.equal(5.0), (0.0, -6.0, 6.0), Verdict.INCONCLUSIVE),
+  ],
+)
+def test_rules(judge, interval, verdict):
+  assert judge(Interval(*interval)) is verdict
+
+
+@pytest.mark.parametrize(
+  ("intervals", "verdict"),
+  [
+    (((1.0, -1.0, 3.0), (5.0, 3.0, 7.0)), Verdict.REPRODUCED),
+    (((-1.0, -3.0, 1.0), (5.0, 3.0, 7.0)), Verdict.INCONCLUSIVE),
+    (((-3.0, -5.0, -1.0), (5.0, 3.0, 7.0)), Verdict.NOT_REPRODUCED),
+    (((0.5, -1.0, 1.9), (-0.5, -1.5, 1.0)), Verdict.NOT_REPRODUCED),
+    (((1.0, -2.5, 3.0), (1.0, -1.0, 3.0)), Verdict.INCONCLUSIVE),
+  ],
+)
+def test_rule_of_the_two_pass_at_16_contrasts(intervals, verdict):
+  judge = rules.above(rules.NEGLIGIBLE_POINTS)
+  contrasts = [
+    rules.Contrast("", "points", Interval(*i), {}, judge(Interval(*i)))
+    for i in intervals
+  ]
+  assert rules.positive_and_one_clear(contrasts) is verdict
+
+
+def test_one_failed_contrast_decides_and_one_missing_leaves_open():
+  def verdict(*found):
+    contrasts = [rules.Contrast("", "", None, {}, v) for v in found]
+    return rules.every(contrasts)
+
+  good, bad = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED
+  absent, open_ = Verdict.NOT_MEASURED, Verdict.INCONCLUSIVE
+  assert verdict(good, good) is good
+  assert verdict(good, absent, bad) is bad
+  assert verdict(good, absent) is absent
+  assert verdict(good, open_) is open_
+  assert verdict() is absent

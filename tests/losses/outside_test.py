@@ -1,0 +1,50 @@
+"""The losses as a guest in other people's code."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+
+FRESH = """
+import time, sys
+import jax, jax.numpy, jax.nn
+before = set(sys.modules)
+start = time.perf_counter()
+from jaxvlm.losses import cw_dpo_loss
+import jaxvlm.tokenstats
+print(time.perf_counter() - start)
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def run(*command):
+  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+  result = subprocess.run(
+    [sys.executable, *command],
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert result.returncode == 0, result.stderr[-3000:]
+  return result.stdout
+
+
+def test_import_brings_jax_and_nothing_else_in_under_a_second():
+  seconds, modules = run("-c", FRESH).splitlines()
+  assert float(seconds) < 1.0
+  heavy = {"flax", "transformers", "grain", "absl", "orbax", "optax", "torch"}
+  assert not heavy & set(modules.split())
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.py")))
+def test_example_runs(name):
+  if name == "losses_with_equinox.py":
+    pytest.importorskip(
+      "equinox", reason="this example needs equinox: pip install equinox"
+    )
+  assert "loss fell" in run(str(EXAMPLES / name))
