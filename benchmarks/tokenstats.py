@@ -1,8 +1,8 @@
 """Memory and time of `jaxvlm.tokenstats` beside the plain computation.
 
-  python -m benchmarks.tokenstats memory    compiled ahead of time for TPU v5p
-  python -m benchmarks.tokenstats time      on this machine's CPU
-  python -m benchmarks.tokenstats speed     TFLOP/s on the default accelerator
+  JAX_PLATFORMS=cpu python -m benchmarks.tokenstats memory    for TPU v5p
+  JAX_PLATFORMS=cpu python -m benchmarks.tokenstats time
+  python -m benchmarks.tokenstats speed       TFLOP/s, for an accelerator
 
 `memory` needs the libtpu wheel and no TPU. Every line is value and gradient
 with respect to hidden states and head. The plain computation is what one
@@ -107,3 +107,115 @@ def tpu_temporaries(
   )
   compiled = jax.jit(gradient(stats)).lower(*arguments).compile()
   return compiled.memory_analysis().temp_size_in_bytes / GIB
+
+
+def memory() -> None:
+  """The issue's table: 8,192 tokens × 151,936 words, width 2,048, v5p."""
+  size = {"tokens": 8192, "width": 2048, "vocab": 151936}
+  print("GiB of temporaries, value and gradient, one v5p chip, ahead of time")
+  print(f"{'head':>9} {'objective':>22} {'plain':>7} {'ours':>7} {'ratio':>7}")
+  for head_dtype in (jnp.float32, jnp.bfloat16):
+    for teacher_width in (None, 8192):
+      plain, ours = (
+        tpu_temporaries(
+          stats, **size, head_dtype=head_dtype, teacher_width=teacher_width
+        )
+        for stats in (plain_stats, chunked_stats)
+      )
+      kind = "reverse KL" if teacher_width else "cross-entropy"
+      print(
+        f"{jnp.dtype(head_dtype).name:>9} {kind + ' + entropy':>22} "
+        f"{plain:7.3f} {ours:7.3f} {ours / plain:7.3f}",
+        flush=True,
+      )
+
+
+def random_arguments(*arguments, seed=0):
+  """Arrays for `shapes(*arguments)`; logits of standard deviation 1."""
+
+  def fill(key, x):
+    if x.dtype == jnp.bool_:
+      return jnp.ones(x.shape, bool)
+    if x.dtype == jnp.int32:
+      return jax.random.randint(key, x.shape, 0, arguments[2])
+    scale = x.shape[0] ** -0.5 if x.shape[-1] == arguments[2] else 1.0
+    return (scale * jax.random.normal(key, x.shape)).astype(x.dtype)
+
+  leaves, tree = jax.tree.flatten(shapes(*arguments))
+  keys = jax.random.split(jax.random.key(seed), len(leaves))
+  return jax.tree.unflatten(tree, map(fill, keys, leaves))
+
+
+def interleave(functions, arguments, repeats):
+  """{name: (least wall seconds, least CPU seconds)}, measured in turns."""
+  best = {name: (np.inf, np.inf) for name in functions}
+  for function in functions.values():
+    jax.block_until_ready(function(*arguments))
+  for _ in range(repeats):
+    for name, function in functions.items():
+      wall, cpu = time.perf_counter(), time.process_time()
+      jax.block_until_ready(function(*arguments))
+      new = time.perf_counter() - wall, time.process_time() - cpu
+      best[name] = tuple(map(min, best[name], new))
+  return best
+
+
+def cpu(repeats: int) -> None:
+  """Time beside the plain computation where both fit, float32."""
+  print(f"milliseconds, least of {repeats}, in turns; ratio = ours / plain")
+  print(
+    f"{'tokens':>7} {'width':>6} {'vocab':>7} {'teacher':>8} "
+    f"{'plain':>8} {'ours':>8} {'ratio':>6} {'CPU-time ratio':>15}"
+  )
+  for tokens, width, vocab, teacher_width in (
+    (10240, 64, 512, None),
+    (10240, 64, 512, 128),
+    (2048, 256, 8192, None),
+    (2048, 256, 8192, 512),
+    (2048, 512, 32768, None),
+    (1024, 512, 32768, 1024),
+    (512, 1024, 151936, None),
+  ):
+    size = (tokens, width, vocab, jnp.float32, teacher_width, jnp.float32)
+    functions = {
+      "plain": jax.jit(gradient(plain_stats)),
+      "ours": jax.jit(gradient(chunked_stats)),
+    }
+    best = interleave(functions, random_arguments(*size), repeats)
+    (wall, busy), (our_wall, our_busy) = best["plain"], best["ours"]
+    print(
+      f"{tokens:7} {width:6} {vocab:7} {teacher_width or '-':>8} "
+      f"{1e3 * wall:8.1f} {1e3 * our_wall:8.1f} {our_wall / wall:6.2f} "
+      f"{our_busy / busy:15.2f}",
+      flush=True,
+    )
+
+
+def speed(repeats: int) -> None:
+  """TFLOP/s of cross-entropy + entropy in bf16, counted as 8·T·D·V."""
+  tokens, width, vocab = 16384, 3584, 152064
+  size = (tokens, width, vocab, jnp.bfloat16, None, jnp.bfloat16)
+  arguments = random_arguments(*size)
+  print(f"{jax.devices()[0].device_kind}: {tokens} × {width} × {vocab}, bf16")
+  for chunk in (None, 512, 1024, 2048, 4096):
+    function = jax.jit(gradient(functools.partial(chunked_stats, chunk=chunk)))
+    best = interleave({"ours": function}, arguments, repeats)
+    rate = 8 * tokens * width * vocab / best["ours"][0] / 1e12
+    print(f"chunk {chunk or 'default':>8}: {rate:6.1f} TFLOP/s", flush=True)
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("what", choices=("memory", "time", "speed"))
+  parser.add_argument("--repeats", type=int, default=10)
+  options = parser.parse_args()
+  if options.what == "memory":
+    memory()
+  elif options.what == "time":
+    cpu(options.repeats)
+  else:
+    speed(options.repeats)
+
+
+if __name__ == "__main__":
+  main()

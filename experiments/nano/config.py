@@ -58,8 +58,8 @@ BASE = NanoConfig(
   vision_width=64,
   mixture=Mixture(careless=1 / 3, texts=2, seed=1),
   prompts=48,
-  steps=2000,
-  optimizer=_optimizer(3e-3, 2000),
+  steps=1200,
+  optimizer=_optimizer(3e-3, 1200),
 )
 # The teacher has read careful work only.
 TEACHER = NanoConfig(
@@ -70,7 +70,7 @@ TEACHER = NanoConfig(
   vision_width=96,
   mixture=Mixture(texts=2, seed=2),
   prompts=48,
-  steps=2000,
-  optimizer=_optimizer(2e-3, 2000),
+  steps=1600,
+  optimizer=_optimizer(2.5e-3, 1600),
 )
 MODELS = {config.name: config for config in (BASE, TEACHER)}

@@ -52,12 +52,22 @@ class Chat:
 
   def _id(self, token: str) -> int:
     found = self.tokenizer.convert_tokens_to_ids(token)
-    if found is None or found == self.tokenizer.unk_token_id:
+    # An unknown token maps to None or to the unknown token, if there is one.
+    if found is None or self.tokenizer.convert_ids_to_tokens(found) != token:
       raise ValueError(
         f"the tokenizer has no token {token!r}: expected the tokenizer of a"
         " Qwen2.5-VL folder (its special tokens are part of the format)"
       )
     return found
+
+  def _encode(self, text: str) -> list[int]:
+    try:
+      return self.tokenizer.encode(text, add_special_tokens=False)
+    except TypeError as e:
+      raise ValueError(
+        f"the text {text[:40]!r}… cannot be encoded: {e}; expected valid"
+        " Unicode without lone surrogates"
+      ) from e
 
   def prompt(self, question: str, grids: Sequence[Grid] = ()) -> list[int]:
     """Returns the token ids of one user turn, ready for the answer.
@@ -87,14 +97,13 @@ class Chat:
       )
     for grid, tail in zip(grids, tails, strict=True):
       head += IMAGE_PAD * layout.image_tokens(self.layout, grid) + tail
-    return self.tokenizer.encode(head, add_special_tokens=False)
+    return self._encode(head)
 
   def completion(self, text: str) -> list[int]:
     """Returns the token ids of an answer, ended by the end of the turn."""
-    if not text:
+    if not text.strip():
       raise ValueError("the response is empty: expected text to learn from")
-    ids = self.tokenizer.encode(text, add_special_tokens=False)
-    return [*ids, self.eos_id]
+    return [*self._encode(text), self.eos_id]
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of an answer, up to the end of the turn."""

@@ -10,7 +10,7 @@ import math
 import pathlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxvlm.data.layout import Grid, VisionLayout
 
@@ -67,14 +67,24 @@ def grid_of(
   return 1, h // layout.patch, w // layout.patch
 
 
+def _name(source: str | pathlib.Path | bytes) -> str:
+  """Returns what to call a picture in a message."""
+  return "in memory" if isinstance(source, bytes) else str(source)
+
+
 def _open(source: str | pathlib.Path | bytes) -> Image.Image:
   """Opens a picture without decoding it; refuses formats and bombs."""
-  name = "picture" if isinstance(source, bytes) else str(source)
+  name = _name(source)
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
     image = Image.open(stream, formats=_FORMATS)
   except FileNotFoundError as e:
     raise FileNotFoundError(f"picture {name} does not exist") from e
+  except UnidentifiedImageError as e:  # its text holds a memory address
+    raise ValueError(
+      f"picture {name} cannot be identified: expected a whole file in one of"
+      f" {', '.join(_FORMATS)}; convert it"
+    ) from e
   except Exception as e:
     raise ValueError(
       f"picture {name} cannot be read: {e}; expected {', '.join(_FORMATS)}"
@@ -96,7 +106,12 @@ def size_of(source: str | pathlib.Path | bytes | np.ndarray) -> tuple[int, int]:
 
 
 def load(source: str | pathlib.Path | bytes | np.ndarray) -> Image.Image:
-  """Returns an RGB picture.
+  """Returns an RGB picture: the first frame, as stored.
+
+  Transparency is dropped, as the processor does. An EXIF orientation is not
+  applied: neither the processor nor Qwen's own loader does, and the survey
+  would have to decode pictures to learn their size. 16-bit gray keeps its
+  high byte, where Pillow's conversion would turn all but black into white.
 
   Args:
     source: path, encoded bytes, or u8[H, W, 3].
@@ -111,12 +126,16 @@ def load(source: str | pathlib.Path | bytes | np.ndarray) -> Image.Image:
         " uint8 [H, W, 3]"
       )
     return Image.fromarray(source)
-  name = "picture" if isinstance(source, bytes) else str(source)
   with _open(source) as image:
     try:
+      if image.mode.startswith("I"):
+        high = (np.asarray(image) >> 8).astype(np.uint8)
+        return Image.fromarray(high).convert("RGB")
       return image.convert("RGB")
     except Exception as e:  # Pillow raises OSError, SyntaxError, struct.error…
-      raise ValueError(f"picture {name} cannot be decoded: {e}") from e
+      raise ValueError(
+        f"picture {_name(source)} cannot be decoded: {e}; expected a whole file"
+      ) from e
 
 
 def patchify(

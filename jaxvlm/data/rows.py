@@ -83,7 +83,8 @@ class Survey(NamedTuple):
     kept: i64[K] indices of the rows that fit.
     buckets: i64[K] index into the encoder's buckets.
     dropped: (row id, reason) of every row that does not fit.
-    digest: identifies rows, order and buckets; stored with a run.
+    digest: identifies the text of the rows, order and buckets; stored with
+      a run. Pixels are not read for it.
   """
 
   rows: Sequence[Row]
@@ -104,9 +105,10 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
   answer is empty, or it does not fit a bucket; image tokens are never cut.
 
   Raises:
-    ValueError: no row is left.
+    ValueError: no row is left, or rows differ in their number of responses.
   """
   kept, buckets, dropped = [], [], []
+  counts: dict[int, str] = {}  # number of responses -> the first such row
   digest = hashlib.sha256(repr(encoder.buckets).encode())
   for index, row in enumerate(rows):
     try:
@@ -116,7 +118,9 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
       continue
     kept.append(index)
     buckets.append(bucket)
-    digest.update(f"{row.id}\0{row.question}\0{row.answer}\0{bucket}".encode())
+    counts.setdefault(len(row.responses), row.id)
+    text = (row.id, row.question, row.answer, row.responses, bucket)
+    digest.update(repr(text).encode())
   if dropped:
     reasons = collections.Counter(reason for _, reason in dropped)
     logging.warning(
@@ -130,6 +134,11 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
     why = dropped[0] if dropped else ("-", "the data set is empty")
     raise ValueError(
       f"none of {len(rows)} rows is usable; the first, {why[0]!r}: {why[1]}"
+    )
+  if len(counts) > 1:
+    raise ValueError(
+      f"rows differ in their number of responses, such as {counts}: expected"
+      " the same number in every row, because G is a static shape"
     )
   return Survey(
     rows, np.array(kept), np.array(buckets), tuple(dropped), digest.hexdigest()
@@ -207,6 +216,18 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
     arranged.segments,
     arranged.positions,
   )
+
+
+def _fitting(encoded: EncodedPrompt, bucket: Bucket) -> EncodedPrompt:
+  """Raises ValueError if a prompt outgrew the bucket the survey gave it."""
+  needs = Bucket(len(encoded.tokens), len(encoded.patches))
+  if any(n > most for n, most in zip(needs, bucket, strict=True)):
+    raise ValueError(
+      f"the prompt needs {needs.prompt_tokens} tokens and {needs.patch_slots}"
+      f" patch slots, expected at most {tuple(bucket)}: a picture changed since"
+      " the survey; start the run again"
+    )
+  return encoded
 
 
 def collate_prompts(
@@ -298,7 +319,7 @@ def make_batch(
     row = candidate
     while True:
       try:
-        encoded.append(encode_prompt(row, encoder))
+        encoded.append(_fitting(encode_prompt(row, encoder), bucket))
         break
       except (ValueError, FileNotFoundError) as e:
         replaced.append((row.id, str(e)))
@@ -311,7 +332,7 @@ def make_batch(
     rows.append(row)
   pad = encoder.chat.pad_id
   prompts = collate_prompts(encoded, bucket, pad)
-  if rows[0].responses:
+  if any(row.responses for row in rows):
     tokens, mask = collate_completions([r.responses for r in rows], encoder)
   else:
     tokens, mask = empty_completions(len(rows), pad)

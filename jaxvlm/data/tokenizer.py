@@ -89,8 +89,18 @@ def build(
     texts: the corpus; only its words matter, not their pictures.
     folder: written: tokenizer.json, tokenizer_config.json, vocab.json,
       merges.txt, chat_template.jinja.
-    vocab_size: tokens in all, the 22 special ones included.
+    vocab_size: tokens in all, the 22 special ones included; fewer when the
+      corpus is too small.
+
+  Raises:
+    ValueError: no room for the 256 bytes and the special tokens.
   """
+  least = 256 + len(SPECIAL_TOKENS)
+  if vocab_size < least:
+    raise ValueError(
+      f"vocab_size is {vocab_size}, expected at least {least}: 256 bytes and"
+      f" {len(SPECIAL_TOKENS)} special tokens"
+    )
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer = tokenizers.Tokenizer(models.BPE())

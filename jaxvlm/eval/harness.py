@@ -88,7 +88,9 @@ class Evaluation:
       "finished": float(self.finished.mean()),
       "entropy": float((self.entropies * self.lengths).sum() / total),
       "neg_logprob": float((self.neg_logprobs * self.lengths).sum() / total),
-      "distinct_answers": float(distinct_answers(self.answers)),
+      "distinct_answers": float(
+        distinct_answers([[a or None for a in row] for row in self.answers])
+      ),
     }
 
   def to_arrays(self) -> dict[str, Any]:

@@ -41,23 +41,3 @@ def check_range(
   for name, number in numbers.items():
     if isinstance(number, int | float) and not low <= number <= high:
       raise ValueError(f"{name} is {number}, expected {low} to {high}")
-
-
-def keep(x: Array, mask: Array) -> Array:
-  """Returns f32 `x` with exactly 0 outside the mask.
-
-  The selection stands before all arithmetic, so that a NaN outside reaches
-  neither the value nor, by 0 · NaN, the gradient.
-  """
-  return jnp.where(mask, x.astype(jnp.float32), 0.0)
-
-
-def weighted_mean(
-  x: Array, weights: Array, normalizer: Array | float | None
-) -> Array:
-  """Returns f32[] Σ w·x / normalizer (Σ w by default); 0 without weight."""
-  total = jnp.sum(weights) if normalizer is None else normalizer
-  total = jnp.asarray(total, jnp.float32)
-  empty = total == 0
-  mean = jnp.sum(weights * x) / jnp.where(empty, 1.0, total)
-  return jnp.where(empty, 0.0, mean)

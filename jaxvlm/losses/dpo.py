@@ -9,9 +9,8 @@ from jaxvlm.losses.arguments import (
   check_positive,
   check_range,
   check_same_shape,
-  keep,
-  weighted_mean,
 )
+from jaxvlm.losses.parts import keep, weighted_mean
 from jaxvlm.metrics import Mean, masked_mean
 
 

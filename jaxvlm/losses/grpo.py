@@ -9,11 +9,9 @@ from jaxvlm.losses.arguments import (
   check_positive,
   check_range,
   check_same_shape,
-  keep,
 )
+from jaxvlm.losses.parts import clipped_objective, keep, policy_ratio
 from jaxvlm.metrics import Mean, masked_mean
-
-_MAX_LOG_RATIO = 80.0  # exp of more overflows float32
 
 
 def token_mean(
@@ -187,12 +185,10 @@ def grpo_loss(
     lengths = jnp.sum(mask, -1, keepdims=True)
     gap = jnp.sum(gap, -1, keepdims=True) / jnp.maximum(lengths, 1)
     gap = jnp.broadcast_to(gap, mask.shape)
-  # An infinite ratio that is clipped away would still give 0 · inf.
-  ratio = jnp.exp(jnp.minimum(gap, _MAX_LOG_RATIO))
-  clipped = jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
-  is_clipped = clipped * advantages < ratio * advantages
-  # Not jnp.minimum: it halves the gradient between equals.
-  objective = jnp.where(is_clipped, clipped, ratio) * advantages
+  ratio = policy_ratio(gap)
+  objective, is_clipped = clipped_objective(
+    ratio, advantages, clip_low, clip_high
+  )
   if dual_clip is not None:
     floor = dual_clip * advantages
     negative = advantages < 0

@@ -9,7 +9,11 @@ from jaxvlm.losses.arguments import (
   check_positive,
   check_range,
   check_same_shape,
+)
+from jaxvlm.losses.parts import (
+  clipped_objective,
   keep,
+  policy_ratio,
   weighted_mean,
 )
 from jaxvlm.metrics import Mean, masked_mean
@@ -112,11 +116,10 @@ def opd_policy_gradient_loss(
     advantages = jnp.clip(advantages, -max_advantage, max_advantage)
   if fixed_advantage is not None:
     advantages = jnp.full_like(gap, fixed_advantage)
-  ratio = jnp.exp(logprobs - old)
+  ratio = policy_ratio(logprobs - old)
   objective = ratio * advantages
   if clip_low is not None:
-    clipped = jnp.clip(ratio, 1.0 - clip_low, 1.0 + clip_high)
-    objective = jnp.minimum(objective, clipped * advantages)
+    objective, _ = clipped_objective(ratio, advantages, clip_low, clip_high)
   losses = -keep(objective, mask)
   loss = weighted_mean(losses, mask.astype(jnp.float32), normalizer)
   return loss, {

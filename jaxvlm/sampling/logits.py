@@ -1,6 +1,7 @@
 """Temperature, top-k, top-p, min-p: what may be drawn, and how likely it is."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ class Sampling:
           f"sampling: {name} is {getattr(self, name)}, expected {expected}"
         )
 
-    need(self.temperature >= 0, "temperature", "0 (argmax) or more")
+    need(0 <= self.temperature < math.inf, "temperature", "0 (argmax) or more")
     need(self.top_k >= 0, "top_k", "0 (all tokens) or more")
     need(0 < self.top_p <= 1, "top_p", "a mass in (0, 1]; 1 keeps all tokens")
     need(0 <= self.min_p < 1, "min_p", "a fraction in [0, 1); 0 keeps all")
@@ -48,6 +49,8 @@ def truncate(logits: Array, sampling: Sampling) -> Array:
     logits: f32[..., V], already divided by the temperature.
     sampling: the rules.
   """
+  if sampling == Sampling(sampling.temperature):
+    return logits  # no rule is set
   keep = jnp.ones(logits.shape, bool)
   if 0 < sampling.top_k < logits.shape[-1]:
     kth = jax.lax.top_k(logits, sampling.top_k)[0][..., -1:]

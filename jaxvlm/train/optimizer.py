@@ -1,8 +1,6 @@
 """AdamW with warm-up, clipping, and decay on matrices only."""
 
 import dataclasses
-import functools
-import re
 from typing import Any
 
 import jax
@@ -23,8 +21,6 @@ class OptimizerConfig:
     b2: decay of the second moment.
     weight_decay: decoupled decay, on arrays of two axes or more per layer.
     clip_norm: global norm to which gradients are clipped.
-    freeze: regular expression; parameters whose path (a/b/c) it matches from
-      the start do not change. Empty freezes nothing.
   """
 
   peak_lr: float = 1e-4
@@ -35,7 +31,6 @@ class OptimizerConfig:
   b2: float = 0.999
   weight_decay: float = 0.01
   clip_norm: float = 1.0
-  freeze: str = ""
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule:
@@ -73,7 +68,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     raise ValueError(
       f"peak_lr is {config.peak_lr}, expected a positive learning rate"
     )
-  update = optax.chain(
+  return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     optax.adamw(
       schedule(config),
@@ -83,30 +78,3 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       mask=decayed,
     ),
   )
-  if not config.freeze:
-    return update
-  return optax.partition(
-    {True: optax.set_to_zero(), False: update},
-    functools.partial(frozen, pattern=config.freeze),
-  )
-
-
-def frozen(params: Any, *, pattern: str) -> Any:
-  """Returns which leaves `pattern` freezes.
-
-  Raises:
-    ValueError: it matches no parameter, or all of them.
-  """
-
-  def matches(path, _):
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    return re.match(pattern, name) is not None
-
-  found = jax.tree_util.tree_map_with_path(matches, params)
-  hits = jax.tree.leaves(found)
-  if all(hits) or not any(hits):
-    raise ValueError(
-      f"freeze {pattern!r} matches {sum(hits)} of {len(hits)} parameters,"
-      " expected some but not all; paths look like visual/blocks/qkv/kernel"
-    )
-  return found

@@ -1,5 +1,7 @@
 """What only the preference losses promise."""
 
+import functools
+
 import hypothesis
 import jax
 import jax.numpy as jnp
@@ -41,38 +43,34 @@ def test_policy_equal_to_reference_loses_log_two(seed, beta):
     np.testing.assert_allclose(loss[0], log2, rtol=1e-6)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def gradients(loss, four, *rest):
+  """(value, gradients) in the chosen and the rejected log-probabilities."""
+
+  def value(chosen, rejected):
+    return loss(chosen, rejected, *four[2:], *rest)[0]
+
+  return jax.value_and_grad(value, argnums=(0, 1))(*four[:2])
+
+
+PLAIN = functools.partial(dpo_loss, beta=0.3)
+COOLED = functools.partial(cw_dpo_loss, beta=0.3, floor=-1.5, tau=0.8)
+CONSTANT = functools.partial(COOLED, constant_weight=1.0)
+# w_c → 1 as ℓ_floor → −∞.
+HOT = functools.partial(COOLED, floor=-1e6)
+UNFOCUSED = functools.partial(focal_dpo_loss, beta=0.3, gamma=0.0)
+
+
 @hypothesis.given(seed=SEEDS)
 @SETTINGS
 def test_weight_one_and_gamma_zero_are_dpo(seed):
   four, mean = pairs(seed)
-
-  def dpo(chosen, rejected):
-    return dpo_loss(chosen, rejected, *four[2:], beta=0.3)[0]
-
-  def cooled(chosen, rejected):
-    return cw_dpo_loss(
-      chosen,
-      rejected,
-      *four[2:],
-      mean,
-      beta=0.3,
-      floor=0.0,
-      tau=1.0,
-      constant_weight=1.0,
-    )[0]
-
-  def hot(chosen, rejected):
-    """w_c → 1 as ℓ_floor → −∞."""
-    return cw_dpo_loss(
-      chosen, rejected, *four[2:], mean, beta=0.3, floor=-1e6, tau=1.0
-    )[0]
-
-  def focal(chosen, rejected):
-    return focal_dpo_loss(chosen, rejected, *four[2:], beta=0.3, gamma=0.0)[0]
-
-  expected = jax.value_and_grad(dpo, argnums=(0, 1))(*four[:2])
-  for other in (cooled, hot, focal):
-    found = jax.value_and_grad(other, argnums=(0, 1))(*four[:2])
+  expected = gradients(PLAIN, four)
+  for found in (
+    gradients(CONSTANT, four, mean),
+    gradients(HOT, four, mean),
+    gradients(UNFOCUSED, four),
+  ):
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
       found,
@@ -98,18 +96,11 @@ def test_cooling_weight_has_its_ends(floor, tau, gap):
 @SETTINGS
 def test_rejected_gradient_is_beta_times_one_minus_a_times_weight(seed):
   four, mean = pairs(seed)
-  beta, floor, tau = 0.3, -1.5, 0.8
-
-  def loss(chosen, rejected):
-    return cw_dpo_loss(
-      chosen, rejected, *four[2:], mean, beta=beta, floor=floor, tau=tau
-    )[0]
-
-  of_chosen, of_rejected = jax.grad(loss, argnums=(0, 1))(*four[:2])
-  weight = cooling_weight(mean, floor=floor, tau=tau)
+  _, (of_chosen, of_rejected) = gradients(COOLED, four, mean)
+  weight = cooling_weight(mean, floor=-1.5, tau=0.8)
   won, lost = four[0] - four[2], four[1] - four[3]
-  a = jax.nn.sigmoid(beta * (won - weight * lost))
-  scale = beta * (1 - a) / len(a)
+  a = jax.nn.sigmoid(0.3 * (won - weight * lost))
+  scale = 0.3 * (1 - a) / len(a)
   np.testing.assert_allclose(of_rejected, scale * weight, rtol=1e-4, atol=1e-7)
   np.testing.assert_allclose(of_chosen, -scale, rtol=1e-4, atol=1e-7)
 

@@ -75,7 +75,7 @@ def test_teacher_equal_to_student_teaches_nothing():
 
 
 def test_fixed_advantage_ignores_the_teacher():
-  student, old, teacher = distributions(1)
+  _, old, teacher = distributions(1)
   mask = jnp.ones(VOCAB, bool)
 
   def gradient(teacher):

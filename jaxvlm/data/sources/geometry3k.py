@@ -34,22 +34,26 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
       " images/; point --data_dir at it"
     )
   out = []
-  for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+  # Bytes, because JSON strings may hold characters at which str.splitlines
+  # breaks a line.
+  for number, line in enumerate(file.read_bytes().splitlines(), 1):
     try:
       record = json.loads(line)
       question, answer = record["problem_text"], record["answer"]
       image, name = record["image"], f"{split}/{record['id']}"
-    except (json.JSONDecodeError, KeyError, TypeError) as e:
+      work = record.get("response") or _worked(record)
+      if not all(isinstance(text, str) for text in (question, image, work)):
+        raise TypeError("a text is no string")
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
       raise ValueError(
         f"{file}, line {number}: {type(e).__name__} {e}; expected a JSON object"
         " with id, image, problem_text, answer"
       ) from e
-    work = record.get("response") or _worked(record, answer)
     out.append(
       Row(
         id=name,
         question=question + INSTRUCTION,
-        answer=str(answer),
+        answer="" if answer is None else str(answer),
         images=(inside(folder, image),),
         responses=(work,),
         group=str(record.get("answer_kind", "")),
@@ -58,15 +62,18 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
   return out
 
 
-def _worked(record: dict, answer: str) -> str:
-  given = record.get("text_full", record["problem_text"])
-  return f"<think>{given}</think> \\boxed{{{answer}}}"
+def _worked(record: dict) -> str:
+  given = record.get("text_full") or record["problem_text"]
+  return f"<think>{given}</think> \\boxed{{{record['answer']}}}"
 
 
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
   """Returns folder / name, refusing what leaves the folder."""
-  path = (folder / name).resolve()
-  if "\0" in name or not path.is_relative_to(folder.resolve()):
+  try:
+    path = (folder / name).resolve()
+  except (ValueError, OSError, RuntimeError):  # NUL, a loop of links
+    path = None
+  if path is None or not path.is_relative_to(folder.resolve()):
     raise ValueError(
       f"image path {name!r} leaves the data folder {folder}; expected a path"
       " relative to it"

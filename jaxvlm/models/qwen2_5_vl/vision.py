@@ -127,16 +127,14 @@ def init(config: VisionConfig, key: Array) -> Any:
 
 
 def _patch_kernel(config: VisionConfig, key: Array) -> Array:
-  """Returns a random patch projection [C, D] that maps uniform patches to 0.
+  """Returns a random patch projection [C, D].
 
-  Normalized white paper is a constant of about 2 in every input: left in, it
-  would drown what a patch shows.
+  Pixels are not centered: normalized white paper is about 2 in every input.
+  The scale keeps its projection near 1, so that blocks can add to it.
   """
-  pixels = config.temporal_patch_size * config.patch_size**2
-  std = min(config.initializer_range, (3 * pixels) ** -0.5)
-  kernel = std * jax.random.normal(key, (3, pixels, config.hidden_size))
-  kernel -= jnp.mean(kernel, axis=1, keepdims=True)
-  return kernel.reshape(3 * pixels, config.hidden_size)
+  values = 3 * config.temporal_patch_size * config.patch_size**2
+  std = min(config.initializer_range, 0.5 * values**-0.5)
+  return std * jax.random.normal(key, (values, config.hidden_size))
 
 
 def encode(

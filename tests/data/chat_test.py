@@ -1,0 +1,307 @@
+"""Chat: the official tokenizer, its template, and the image placeholders."""
+
+import gzip
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxvlm.data import chat, layout, tokenizer
+
+SHARED = pathlib.Path(__file__).parents[3] / "shared/data"
+QWEN = layout.VisionLayout()
+PAD = chat.IMAGE_PAD
+needs_shared = pytest.mark.skipif(
+  not (SHARED / "qwen_tokenizer").is_dir(),
+  reason="shared data absent: ../shared/data/qwen_tokenizer",
+)
+CORPUS = [
+  "Find the angle x in degrees.",
+  "<think>The angles of a triangle add up to 180.</think> \\boxed{70}",
+  "180 - 35 - 75 = 70, so x = 70.",
+] * 4
+
+
+def write_official(folder: pathlib.Path, **config) -> pathlib.Path:
+  """Writes a folder laid out like the official one, from the data pack."""
+  source = SHARED / "qwen_tokenizer"
+  for name in ("vocab.json", "merges.txt"):
+    data = (source / f"{name}.gz").read_bytes()
+    (folder / name).write_bytes(gzip.decompress(data))
+  special = json.loads((source / "special_tokens.json").read_text())
+  added = {
+    str(token["id"]): {
+      "content": token["content"],
+      "special": token["special"],
+      "normalized": False,
+      "lstrip": False,
+      "rstrip": False,
+      "single_word": False,
+    }
+    for token in special["added_tokens"]
+  }
+  fields = {
+    "tokenizer_class": "Qwen2Tokenizer",
+    "added_tokens_decoder": added,
+    "add_prefix_space": False,
+    "bos_token": special["bos_token"],
+    "eos_token": special["eos_token"],
+    "pad_token": special["pad_token"],
+    "unk_token": None,
+    "errors": "replace",
+    "clean_up_tokenization_spaces": False,
+    # Official folders keep the text-only template here.
+    "chat_template": "text only",
+    **config,
+  }
+  (folder / "tokenizer_config.json").write_text(json.dumps(fields))
+  template = (SHARED / "model_configs/chat_template.json").read_bytes()
+  (folder / "chat_template.json").write_bytes(template)
+  return folder
+
+
+@pytest.fixture(scope="session")
+def official(tmp_path_factory) -> chat.Chat:
+  return chat.load(write_official(tmp_path_factory.mktemp("official")), QWEN)
+
+
+@pytest.fixture(scope="session")
+def nano(tmp_path_factory) -> chat.Chat:
+  folder = tmp_path_factory.mktemp("nano")
+  tokenizer.build(CORPUS, folder, vocab_size=300)
+  return chat.load(folder, QWEN)
+
+
+@pytest.fixture(
+  params=["nano", pytest.param("official", marks=needs_shared)],
+)
+def either(request) -> chat.Chat:
+  return request.getfixturevalue(request.param)
+
+
+@needs_shared
+def test_golden_encodings(official):
+  golden = json.loads(
+    (SHARED / "qwen_tokenizer/golden_encodings.json").read_text()
+  )["cases"]
+  assert len(golden) == 22
+  for case in golden:
+    if case["text"].strip():
+      ids = official.completion(case["text"])
+      assert ids == [*case["ids"], official.eos_id], case["text"]
+      assert official.decode(ids) == case["text"]
+    ids = official.tokenizer.encode(case["text"], add_special_tokens=False)
+    assert ids == case["ids"]
+
+
+@needs_shared
+def test_prompt_ids_of_the_official_folder(official):
+  assert official.eos_id == 151645 and official.pad_id == 151643
+  assert official.image_token_id == 151655 and official.vocab_size == 151665
+  # The chat prefix that SOURCES.md of the data pack records.
+  prefix = "151644 8948 198 2610 525 264 10950 17847 13 151645 198 151644 872"
+  prefix = [int(x) for x in prefix.split()] + [198, 151652]
+  image = [151655] * 6
+  ids = official.prompt("Hello, world!", [(1, 4, 6)])
+  assert ids == [
+    *prefix,
+    *image,
+    *(151653, 9707, 11, 1879, 0, 151645, 198),
+    *(151644, 77091, 198),
+  ]
+
+
+def test_every_picture_gets_its_tokens_in_order(either):
+  grids = [(1, 4, 4), (1, 2, 6), (1, 8, 2)]
+  ids = either.prompt("Which?", grids)
+  runs, previous = [], None
+  for token in ids:
+    if token == either.image_token_id:
+      if previous != token:
+        runs.append(0)
+      runs[-1] += 1
+    previous = token
+  assert runs == [4, 3, 4]
+  text = either.tokenizer.decode(ids)
+  assert text.startswith("<|im_start|>system\nYou are a helpful assistant.")
+  assert text.endswith("Which?<|im_end|>\n<|im_start|>assistant\n")
+  # All pictures stand in front of the question.
+  assert text.rindex("<|vision_end|>") < text.index("Which?")
+
+
+def test_text_only(either):
+  ids = either.prompt("Which?")
+  assert either.image_token_id not in ids
+  assert "vision" not in either.tokenizer.decode(ids)
+
+
+def test_what_would_break_the_placeholders_is_refused(either):
+  with pytest.raises(ValueError, match="remove the placeholder"):
+    either.prompt(f"What is in {PAD}?", [(1, 4, 4)])
+  with pytest.raises(ValueError, match="remove the placeholder"):
+    either.prompt(f"What is in {PAD}?")
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t "])
+def test_an_empty_response_is_refused(nano, text):
+  with pytest.raises(ValueError, match="response is empty"):
+    nano.completion(text)
+
+
+def test_text_that_is_no_unicode_is_refused(nano):
+  for write in (nano.prompt, nano.completion):
+    with pytest.raises(ValueError, match="lone surrogates"):
+      write("half a pair: \ud800")
+
+
+# NFC folds some characters into others; all else comes back.
+PLAIN = st.text(st.characters(codec="ascii"), min_size=1).filter(str.strip)
+
+
+@given(PLAIN)
+@settings(deadline=None, max_examples=100)
+def test_completion_and_decode_are_inverse(text):
+  _round_trip(_module_nano(), text)
+
+
+@pytest.mark.parametrize(
+  "text", ["<think>a b</think> \\boxed{70}", "日本 ½ 🚀", "  x \n\n y  ", "3.14"]
+)
+def test_completion_and_decode_of_texts(either, text):
+  _round_trip(either, text)
+
+
+def _round_trip(some: chat.Chat, text: str):
+  ids = some.completion(text)
+  assert ids[-1] == some.eos_id and ids.count(some.eos_id) == 1
+  assert some.decode(ids) == text
+  # What a sampler leaves behind the end of the turn is not read.
+  assert some.decode([*ids, *some.prompt("more"), some.pad_id]) == text
+  assert some.decode(ids[:-1]) == text  # a completion that was cut off
+
+
+_NANO = []
+
+
+def _module_nano() -> chat.Chat:
+  """The nano chat for hypothesis, which function fixtures do not suit."""
+  if not _NANO:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+      tokenizer.build(CORPUS, folder, vocab_size=300)
+      _NANO.append(chat.load(folder, QWEN))
+  return _NANO[0]
+
+
+def test_folders_without_tokenizer_or_template_are_refused(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r"tokenizer\.json nor vocab"):
+    chat.load(tmp_path, QWEN)
+  with pytest.raises(FileNotFoundError, match="nowhere"):
+    chat.load(tmp_path / "nowhere", QWEN)
+  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  (tmp_path / "chat_template.jinja").unlink()
+  with pytest.raises(ValueError, match="no chat template"):
+    chat.load(tmp_path, QWEN)
+
+
+def test_a_template_that_drops_pictures_is_refused(tmp_path):
+  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  template = "{% for m in messages %}{{ m.content[-1].text }}{% endfor %}"
+  (tmp_path / "chat_template.jinja").write_text(template)
+  text_only = chat.load(tmp_path, QWEN)
+  assert text_only.prompt("x") == text_only.completion("x")[:-1]
+  with pytest.raises(ValueError, match=r"0 image placeholders for 2 picture"):
+    text_only.prompt("x", [(1, 4, 4)] * 2)
+
+
+def test_a_tokenizer_of_another_family_is_refused(tmp_path):
+  import tokenizers
+
+  plain = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
+  plain.save(str(tmp_path / "tokenizer.json"))
+  config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+  (tmp_path / "chat_template.jinja").write_text("x")
+  other = chat.load(tmp_path, QWEN)
+  for name in ("eos_id", "pad_id", "image_token_id"):
+    with pytest.raises(ValueError, match="Qwen2.5-VL folder"):
+      getattr(other, name)
+
+
+@needs_shared
+def test_padding_may_be_the_unknown_token_too(tmp_path):
+  folder = write_official(tmp_path, unk_token="<|endoftext|>")
+  loaded = chat.load(folder, QWEN)
+  assert loaded.tokenizer.unk_token_id == loaded.pad_id == 151643
+
+
+# Templates: ours against the official one, on random conversations.
+
+TEXT = st.text(max_size=8)
+PARTS = st.one_of(
+  st.builds(lambda t: {"type": "text", "text": t}, TEXT),
+  st.builds(lambda t: {"text": t}, TEXT),
+  st.sampled_from(
+    [
+      {"type": "image"},
+      {"type": "image", "image": "a.png", "text": "not read"},
+      {"image_url": "a.png"},
+      {"image": "a.png"},
+      {"type": "video"},
+      {"video": "a.mp4"},
+      {"type": "other"},
+    ]
+  ),
+)
+MESSAGES = st.lists(
+  st.fixed_dictionaries(
+    {
+      "role": st.sampled_from(["system", "user", "assistant", "tool"]),
+      "content": st.one_of(TEXT, st.lists(PARTS, max_size=5)),
+    }
+  ),
+  min_size=1,
+  max_size=5,
+)
+OPTIONS = st.fixed_dictionaries(
+  {"add_generation_prompt": st.booleans()},
+  optional={"add_vision_id": st.booleans()},
+)
+
+
+@needs_shared
+@given(MESSAGES, OPTIONS)
+@settings(deadline=None, max_examples=300)
+def test_our_template_renders_what_the_official_one_does(messages, options):
+  file = SHARED / "model_configs/qwen2_5_vl_chat_template.jinja"
+  ours, theirs = (
+    _module_nano().tokenizer.apply_chat_template(
+      messages, chat_template=template, tokenize=False, **options
+    )
+    for template in (tokenizer.CHAT_TEMPLATE, file.read_text())
+  )
+  assert ours == theirs
+
+
+def test_chat_needs_neither_torch_nor_jax(tmp_path):
+  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  program = f"""
+import sys
+for name in ("torch", "torchvision", "jax", "flax", "grain"):
+  sys.modules[name] = None  # importing it raises ImportError
+from jaxvlm.data import chat, layout
+loaded = chat.load({str(tmp_path)!r}, layout.VisionLayout())
+ids = loaded.prompt("Find x.", [(1, 4, 4)])
+assert ids.count(loaded.image_token_id) == 4
+assert loaded.decode(loaded.completion("70")) == "70"
+print("done")
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True
+  )
+  assert done.stdout.strip() == "done", done.stderr

@@ -1,0 +1,163 @@
+"""A Qwen2.5-VL of a few thousand random parameters, its prompts, its folder."""
+
+import dataclasses
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvlm.data import layout
+from jaxvlm.data import tokenizer as tokenizers
+from jaxvlm.data.rows import Bucket, EncodedPrompt, collate_prompts
+from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl import Config, VisionConfig
+from jaxvlm.typing import Batch, Model, Prompts
+
+VOCAB, PADDED, PAD, EOS, IMAGE = 61, 64, 59, 60, 58
+CONFIG = Config(
+  vocab_size=PADDED,
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  rope_theta=10.0,
+  mrope_section=(2, 1, 1),
+  max_position_embeddings=512,
+  tie_word_embeddings=False,
+  image_token_id=IMAGE,
+  video_token_id=57,
+  vision_start_token_id=56,
+  vision_end_token_id=55,
+  vision=VisionConfig(
+    depth=2,
+    hidden_size=32,
+    intermediate_size=48,
+    num_heads=2,
+    out_hidden_size=32,
+    window_size=56,
+    fullatt_block_indexes=(1,),
+  ),
+)
+
+
+def params(config: Config = CONFIG, seed: int = 0, scale: float = 0.2):
+  """Returns random parameters, none of which is at a default such as 0."""
+  tree = qwen2_5_vl.init(config, jax.random.key(seed))
+  leaves, treedef = jax.tree.flatten(tree)
+  rng = np.random.default_rng(seed)
+  moved = [
+    jnp.asarray(np.asarray(x) + rng.normal(size=x.shape) * scale, x.dtype)
+    for x in leaves
+  ]
+  return jax.tree.unflatten(treedef, moved)
+
+
+# One picture; two of different size; text alone; another single picture.
+GRIDS = (((1, 4, 6),), ((1, 2, 4), (1, 6, 4)), (), ((1, 6, 6),))
+
+
+def prompts(seed: int = 0, grids=GRIDS) -> Prompts:
+  """Returns left-padded prompts with random words and pictures."""
+  rng = np.random.default_rng(seed)
+  vision = CONFIG.layout
+  rows = []
+  for number, row in enumerate(grids):
+    pictures = [IMAGE] * sum(layout.image_tokens(vision, g) for g in row)
+    tokens = [*rng.integers(0, 50, 2), *pictures, *rng.integers(0, 50, number)]
+    tokens = np.array([*tokens, 3], np.int32)
+    arranged = layout.arrange(vision, row)
+    positions, after = layout.mrope_positions(
+      vision, tokens, np.ones(len(tokens), bool), row, IMAGE
+    )
+    slots = np.full(len(tokens), -1, np.int32)
+    slots[tokens == IMAGE] = arranged.merged_slots
+    patches = rng.normal(size=(len(arranged.source), vision.patch_values))
+    patches[arranged.source < 0] = 0
+    rows.append(
+      EncodedPrompt(
+        tokens,
+        positions,
+        after,
+        slots,
+        patches.astype(np.float32),
+        arranged.segments,
+        arranged.positions,
+      )
+    )
+  return collate_prompts(rows, Bucket(18, 64), PAD)
+
+
+def batch(seed: int = 0, group: int = 2, length: int = 5) -> Batch:
+  """Returns prompts with random completions of different lengths."""
+  rng = np.random.default_rng(seed)
+  front = prompts(seed)
+  shape = (len(front.tokens), group, length)
+  lengths = rng.integers(1, length + 1, shape[:2])
+  mask = np.arange(length) < lengths[..., None]
+  tokens = np.where(mask, rng.integers(0, VOCAB, shape), PAD)
+  return Batch(front, tokens.astype(np.int32), mask)
+
+
+def bag(width: int = 8) -> tuple[Model, dict]:
+  """Returns a stand-in that compiles at once and reads all of a batch.
+
+  A hidden state is the sum of what was read so far: every field of the
+  prompts changes it, so a batch that is cut along a wrong axis shows.
+  """
+
+  def prompt(p, x):
+    words = jnp.where(x.mask[..., None], p["embed"][x.tokens], 0).mean(1)
+    numbers = jnp.stack(
+      [
+        *(x.positions[i].mean(-1) / 20 for i in range(3)),
+        x.next_position / 20,
+        x.image_slots.mean(-1) / 20,
+        x.patches.mean((1, 2)),
+        x.patch_segments.mean(-1) + 0.0,
+        x.patch_positions.mean((1, 2)),
+      ],
+      -1,
+    )
+    return jnp.tanh(words + numbers @ p["reads"])
+
+  def forward(p, batch):
+    read = jnp.cumsum(p["embed"][batch.tokens[..., :-1]], axis=2)
+    read = jnp.pad(read, ((0, 0), (0, 0), (1, 0), (0, 0)))
+    return jnp.tanh(prompt(p, batch.prompts)[:, None, None] + read)
+
+  keys = jax.random.split(jax.random.key(1), 3)
+  tree = {
+    "embed": jax.random.normal(keys[0], (PADDED, width)),
+    "reads": jax.random.normal(keys[1], (8, width)),
+    "head": {"kernel": jax.random.normal(keys[2], (width, PADDED))},
+    "norm": {"weight": jnp.ones(width), "bias": jnp.zeros(width)},
+  }
+
+  def head(p):
+    return p["norm"]["weight"][:, None] * p["head"]["kernel"]
+
+  return Model(forward, None, None, None, head, lambda p: p), tree
+
+
+def write_folder(
+  folder: pathlib.Path, texts=(), *, seed: int = 0, vocab_size: int = 512
+) -> Config:
+  """Writes a random model with its own tokenizer, in Hugging Face's format."""
+  tokenizers.build(texts, folder, vocab_size=vocab_size)
+  # The special tokens stand behind the vocabulary, in the family's order.
+  first = vocab_size - len(tokenizers.SPECIAL_TOKENS)
+  special = {t: first + i for i, t in enumerate(tokenizers.SPECIAL_TOKENS)}
+  config = dataclasses.replace(
+    CONFIG,
+    vocab_size=vocab_size,
+    tie_word_embeddings=True,
+    image_token_id=special["<|image_pad|>"],
+    video_token_id=special["<|video_pad|>"],
+    vision_start_token_id=special["<|vision_start|>"],
+    vision_end_token_id=special["<|vision_end|>"],
+  )
+  tree = jax.tree.map(np.asarray, params(config, seed, 0.05))
+  qwen2_5_vl.save_pretrained(folder, config, tree)
+  return config
