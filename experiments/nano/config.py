@@ -69,8 +69,8 @@ TEACHER = NanoConfig(
   layers=5,
   vision_width=96,
   mixture=Mixture(texts=2, seed=2),
-  prompts=48,
-  steps=1600,
-  optimizer=_optimizer(2.5e-3, 1600),
+  prompts=32,
+  steps=1800,
+  optimizer=_optimizer(2.5e-3, 1800),
 )
 MODELS = {config.name: config for config in (BASE, TEACHER)}

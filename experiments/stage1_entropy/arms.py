@@ -6,6 +6,7 @@ arms and seeds, so nothing is compiled twice.
 
 import base64
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -30,7 +31,7 @@ from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import experience, loop, objectives
-from jaxvlm.train.optimizer import make_optimizer
+from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import init_state, make_train_step
 from jaxvlm.typing import Model, Params
 
@@ -83,12 +84,17 @@ def make_programs(
       **vocab,
     )
 
-  def step(objective: objectives.Objective, stage: StageConfig) -> Callable:
+  @functools.cache  # stages that differ in length only share a program
+  def step(
+    objective: objectives.Objective,
+    optimizer: OptimizerConfig,
+    micro_batches: int,
+  ) -> Callable:
     return make_train_step(
       objective,
       objectives.count,
-      make_optimizer(stage.optimizer),
-      micro_batches=stage.micro_batches,
+      make_optimizer(optimizer),
+      micro_batches=micro_batches,
     )
 
   sft = objectives.sft(model, **vocab)
@@ -101,14 +107,14 @@ def make_programs(
     kl_coef=study.grpo.kl_coef,
     **vocab,
   )
+  kinds = {"sft_early": sft, "sft_over": sft, "opd": opd, "grpo": grpo}
+  steps = {}
+  for name, objective in kinds.items():
+    stage: StageConfig = getattr(study, name)
+    steps[name] = step(objective, stage.optimizer, stage.micro_batches)
   e = study.evaluation
   return Programs(
-    steps={
-      "sft_early": step(sft, study.sft_early),
-      "sft_over": step(sft, study.sft_over),
-      "opd": step(opd, study.opd),
-      "grpo": step(grpo, study.grpo),
-    },
+    steps=steps,
     rollouts={
       "opd": sampler(model, study.opd.group, study.opd.temperature),
       "grpo": sampler(model, study.grpo.group, study.grpo.temperature),

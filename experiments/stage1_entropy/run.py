@@ -5,12 +5,14 @@ has and a laptop has not: a 72B teacher, MathVista, eight GPUs; and every
 number of the paper that is not published stays our choice (`config.py`).
 """
 
+import dataclasses
 import json
+import logging
 import pathlib
 import sys
 
 import jax
-from absl import app, flags, logging
+from absl import app, flags
 
 from experiments.stage1_entropy import arms, problems, report
 from experiments.stage1_entropy import config as settings
@@ -82,7 +84,7 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
     )
   )
   if _DRY_RUN.value:
-    logging.info("dry run: settings, models, tokenizer and data are usable")
+    print("dry run: settings, models, tokenizer and data are usable")
     return workdir
   base = jax.tree.map(jax.numpy.asarray, base)
   teacher_params = jax.tree.map(jax.numpy.asarray, teacher_params)
@@ -93,6 +95,10 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
       programs=programs,
       teacher=teacher_params,
       identity={
+        "settings": configs.digest(
+          # What may change between calls: which arms and seeds to run.
+          dataclasses.replace(config, arms=(), seeds=1, first_seed=0)
+        ),
         "model": configs.digest(student),
         "data": found.traces.digest + found.prompts.digest,
         "version": __version__,
@@ -105,6 +111,12 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
     for arm in config.arms:
       arms.run_arm(lab, arm, base)
   return report.write_report(workdir)
+
+
+def quiet() -> None:
+  """Silences libraries that report every file they write."""
+  for name in ("absl", "tensorboardX", "orbax"):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _same_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
@@ -120,6 +132,7 @@ def _same_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --helpfull")
+  quiet()
   config = configs.from_flags(settings_for(sys.argv), flags.FLAGS)
   path = study(config, pathlib.Path(_WORKDIR.value))
   print(path)

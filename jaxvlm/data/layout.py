@@ -158,7 +158,8 @@ def arrange(layout: VisionLayout, grids: Sequence[Grid]) -> Arrangement:
   if not parts:
     zero = np.zeros(0, np.int32)
     return Arrangement(zero, zero, np.zeros((0, 2), np.int32), zero)
-  return Arrangement(*(np.concatenate(x).astype(np.int32) for x in zip(*parts)))
+  joined = (np.concatenate(x) for x in zip(*parts, strict=True))
+  return Arrangement(*(x.astype(np.int32) for x in joined))
 
 
 def mrope_positions(

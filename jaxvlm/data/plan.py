@@ -16,7 +16,8 @@ class Plan:
 
   Within an epoch every row is used once. What does not fill a batch in its
   bucket moves up to the next larger one, which holds it too; what is left in
-  the largest is completed with the first rows of its bucket's shuffle.
+  the largest is completed with the rows that the epoch shuffled first, which
+  are other ones as long as there are N rows.
 
   Attributes:
     buckets: bucket of every row, as a tuple (hashable).
@@ -67,7 +68,8 @@ def _epoch(plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     full = len(rows) // plan.batch_size * plan.batch_size
     if name == names[-1] and full < len(rows):
       missing = plan.batch_size - (len(rows) - full)
-      rows = np.concatenate([rows, np.resize(rows, missing)])
+      shuffled = np.concatenate([*batches, rows])
+      rows = np.concatenate([rows, np.resize(shuffled, missing)])
       full = len(rows)
     batches.extend(rows[:full].reshape(-1, plan.batch_size))
     buckets.extend([name] * (full // plan.batch_size))

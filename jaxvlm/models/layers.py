@@ -129,7 +129,8 @@ def attend(q: Array, *blocks: Block) -> Array:
   weights = [jnp.exp(s - jax.lax.stop_gradient(top)) for s in scores]
   total = sum(w.sum(-1, keepdims=True) for w in weights)
   out = sum(
-    _mix((w / total).astype(q.dtype), b.v) for w, b in zip(weights, blocks)
+    _mix((w / total).astype(q.dtype), b.v)
+    for w, b in zip(weights, blocks, strict=True)
   )
   return out.reshape(n, g, t, heads, d)
 

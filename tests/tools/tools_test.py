@@ -1,0 +1,73 @@
+"""The `jaxvlm` command, as a person types it."""
+
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from jaxvlm.data import diagrams
+
+
+def _jaxvlm(*args):
+  return subprocess.run(
+    [sys.executable, "-m", "jaxvlm.tools.main", *map(str, args)],
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_help_lists_the_commands():
+  done = _jaxvlm("--help")
+  assert done.returncode == 0
+  for command in ("sample", "evaluate", "world"):
+    assert command in done.stdout
+
+
+def test_unknown_command_names_the_known_ones():
+  done = _jaxvlm("smaple")
+  assert done.returncode != 0
+  assert "'smaple'" in done.stderr and "sample" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+  problem = diagrams.generate("circle", 1)
+  path = tmp_path_factory.mktemp("picture") / "circle.png"
+  Image.fromarray(problem.image).save(path)
+  return path, problem
+
+
+def test_sample_answers_and_counts(picture):
+  path, problem = picture
+  done = _jaxvlm(
+    "sample",
+    "--model_dir=nano-teacher",
+    f"--image={path}",
+    f"--prompt={problem.question}",
+    "--n=4",
+    "--max_new_tokens=44",
+    "--color_entropy",
+  )
+  assert done.returncode == 0, done.stderr
+  assert "distinct answers in 4" in done.stdout
+  assert "\033[38;5;" in done.stdout and "\\boxed" in done.stdout
+
+
+def test_missing_picture_is_named(picture):
+  done = _jaxvlm("sample", "--image=nowhere.png", "--prompt=What is x?")
+  assert done.returncode != 0
+  assert "nowhere.png does not exist" in done.stderr
+
+
+def test_evaluate_prints_intervals(tmp_path):
+  done = _jaxvlm(
+    "evaluate",
+    "--problems=10",
+    "--samples=2",
+    "--batch=10",
+    f"--out={tmp_path}",
+  )
+  assert done.returncode == 0, done.stderr
+  assert "in_domain: 10 problems × 2 samples" in done.stdout
+  assert (tmp_path / "out_of_domain.npz").is_file()
