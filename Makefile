@@ -26,7 +26,7 @@ lab: $(VENV)/.installed
 	  --seeds=$(SEEDS) $(FLAGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(BIN)/python -m pytest -q -n auto --dist=loadfile -m "not slow" tests
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -m slow tests

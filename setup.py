@@ -32,6 +32,7 @@ setuptools.setup(
     # torch is the parity reference and nothing else: never needed to run.
     "test": [
       "pytest>=8",
+      "pytest-xdist>=3.6",
       "hypothesis>=6.130",
       "ruff>=0.14",
       "torch==2.13.0",

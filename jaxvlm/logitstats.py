@@ -92,56 +92,83 @@ def measure(
   Returns:
     (TokenStats of f32[C], Saved).
   """
-  hot = _one_hot(targets, z.shape[-1])
-
-  def pick(x):
-    return jnp.max(jnp.where(hot, x, -jnp.inf), -1)
-
-  # Shifted by the largest, so that the entropy of a peaked distribution is a
-  # sum of small terms and not a difference of large ones.
-  top = jnp.max(z, -1)
-  argmax = jnp.argmax(z, -1).astype(jnp.int32)
-  z = z - top[:, None]
-  e = jnp.exp(z)
-  s = jnp.sum(e, -1)
-  log_s = jnp.log(s)
+  own = _normalize(z)
+  log_p, p = own.logs, jnp.exp(own.logs)
   stats = TokenStats(
-    logprobs=pick(z) - log_s,
-    entropies=jnp.maximum(log_s - jnp.sum(e * z, -1) / s, 0.0),
-    top1=1.0 / s,
-    mean_logprobs=jnp.mean(z, -1) - log_s,
+    logprobs=own.shift(_pick(z, targets)),
+    entropies=jnp.maximum(-jnp.sum(p * log_p, -1) - own.slip, 0.0),
+    top1=jnp.exp(-own.log_sum),
+    mean_logprobs=own.shift(jnp.mean(z, -1)),
   )
-  saved = Saved(lse=top + log_s, argmax=argmax)
+  saved = Saved(lse=own.lse, argmax=jnp.argmax(z, -1).astype(jnp.int32))
   if teacher is None:
     return stats, saved
-  teacher_top = jnp.max(teacher, -1)
-  t = teacher - teacher_top[:, None]
-  f = jnp.exp(t)
-  r = jnp.sum(f, -1)
-  log_r = jnp.log(r)
-  reverse_kl = jnp.sum(e * (z - t), -1) / s + (log_r - log_s)
-  forward_kl = jnp.sum(f * (t - z), -1) / r + (log_s - log_r)
+  other = _normalize(teacher)
+  log_q, q = other.logs, jnp.exp(other.logs)
+  slip = own.slip - other.slip
+  reverse_kl = jnp.sum(p * (log_p - log_q), -1) + slip
+  forward_kl = jnp.sum(q * (log_q - log_p), -1) - slip
   stats = stats._replace(
-    teacher_logprobs=pick(t) - log_r,
-    teacher_entropies=jnp.maximum(log_r - jnp.sum(f * t, -1) / r, 0.0),
+    teacher_logprobs=other.shift(_pick(teacher, targets)),
+    teacher_entropies=jnp.maximum(-jnp.sum(q * log_q, -1) - other.slip, 0.0),
     reverse_kl=jnp.maximum(reverse_kl, 0.0),
     forward_kl=jnp.maximum(forward_kl, 0.0),
   )
-  saved = saved._replace(teacher_lse=teacher_top + log_r)
-  log_p, log_q = z - log_s[:, None], t - log_r[:, None]
+  saved = saved._replace(teacher_lse=other.lse)
   if divergences.jsd_beta is not None:
     jsd, to_mixture = _jsd(log_p, log_q, divergences.jsd_beta, stats)
     stats = stats._replace(jsd=jsd)
     saved = saved._replace(student_to_mixture=to_mixture)
   if divergences.top_k is not None:
-    top_k_kl, ratio = _top_k_kl(log_p, log_q, _inside(t, divergences.top_k))
+    top_k_kl, ratio = _top_k_kl(
+      log_p, log_q, _inside(teacher, divergences.top_k)
+    )
     stats = stats._replace(top_k_kl=top_k_kl)
     saved = saved._replace(tail_ratio=ratio)
   return stats, saved
 
 
+class _Normalized(NamedTuple):
+  """Logits as log-probabilities, and the rounding error of doing so.
+
+  A reduction over V is fused with what stands before it only if nobody else
+  reads that: so everything is one subtraction away from the logits. The
+  rounding of log Σ exp, which a peaked distribution's entropy would drown
+  in, is known exactly and corrected afterwards, once a token.
+  """
+
+  logs: Array  # f32[C, V] z − lse
+  lse: Array  # f32[C] top + log_sum, rounded
+  top: Array  # f32[C] max z
+  log_sum: Array  # f32[C] log Σ exp(z − top)
+  slip: Array  # f32[C] lse − (top + log_sum): logs are too small by this
+
+  def shift(self, x: Array) -> Array:
+    """Returns x − lse, f32[C], unrounded."""
+    return (x - self.top) - self.log_sum
+
+
+def _normalize(z: Array) -> _Normalized:
+  top = jnp.max(z, -1)
+  log_sum = jnp.log(jnp.sum(jnp.exp(z - top[:, None]), -1))
+  lse = top + log_sum
+  slip = (lse - top) - log_sum
+  return _Normalized(z - lse[:, None], lse, top, log_sum, slip)
+
+
+def _pick(z: Array, targets: Array) -> Array:
+  """Returns z[i, targets[i]], −inf outside the vocabulary."""
+
+  def one(row, target):
+    return row.at[target].get(
+      mode="fill", fill_value=-jnp.inf, wrap_negative_indices=False
+    )
+
+  return jax.vmap(one)(z, targets)
+
+
 def _one_hot(indices: Array, vocab: int) -> Array:
-  """bool[C, V]; a comparison, because a gather would collect a split axis."""
+  """bool[C, V], by comparison: it disappears into what reads it."""
   return jax.lax.broadcasted_iota(jnp.int32, (1, vocab), 1) == indices[:, None]
 
 

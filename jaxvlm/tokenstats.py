@@ -64,8 +64,8 @@ def token_stats(
     jsd_beta: asks for `jsd` = β·KL(q‖m) + (1−β)·KL(p‖m), m = β·q + (1−β)·p
       (GKD, arXiv:2306.13649, Eq. 1); by convention 0 is KL(q‖p), 1 KL(p‖q).
     top_k: asks for `top_k_kl`; tokens tied at the k-th place are all kept.
-    chunk: tokens per chunk. None keeps a chunk's logits below 64 MiB or an
-      eighth of the head's gradient, whichever is more.
+    chunk: tokens per chunk. None keeps a chunk's logits below 64 MiB or a
+      quarter of the head's gradient, whichever is more.
 
   Returns:
     TokenStats of f32[...].
@@ -146,10 +146,11 @@ class _Static(NamedTuple):
 
 def _chunk_size(width: int, vocab: int, has_teacher: bool) -> int:
   """Returns how many tokens' logits may live at once on one device."""
-  by_bytes = _CHUNK_BYTES // (4 * vocab * (1 + has_teacher))
+  sides = 1 + has_teacher
+  by_bytes = _CHUNK_BYTES // (4 * vocab * sides)
   # A large head's gradient is in memory anyway, and every chunk reads and
-  # writes all of it: an eighth more memory saves much of that traffic.
-  by_head = width // 8
+  # writes all of it: a quarter more memory saves most of that traffic.
+  by_head = width // (4 * sides)
   return max(128, max(by_bytes, by_head) // 128 * 128)
 
 

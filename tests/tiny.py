@@ -44,14 +44,15 @@ CONFIG = Config(
 
 def params(config: Config = CONFIG, seed: int = 0, scale: float = 0.2):
   """Returns random parameters, none of which is at a default such as 0."""
-  tree = qwen2_5_vl.init(config, jax.random.key(seed))
-  leaves, treedef = jax.tree.flatten(tree)
   rng = np.random.default_rng(seed)
-  moved = [
-    jnp.asarray(np.asarray(x) + rng.normal(size=x.shape) * scale, x.dtype)
-    for x in leaves
-  ]
-  return jax.tree.unflatten(treedef, moved)
+
+  def draw(path, x):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    center = 1.0 if name.endswith("/weight") else 0.0  # of a norm
+    return jnp.asarray(center + rng.normal(size=x.shape) * scale, x.dtype)
+
+  shapes = jax.eval_shape(lambda: qwen2_5_vl.init(config, jax.random.key(0)))
+  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 # One picture; two of different size; text alone; another single picture.
@@ -125,7 +126,8 @@ def bag(width: int = 8) -> tuple[Model, dict]:
   def forward(p, batch):
     read = jnp.cumsum(p["embed"][batch.tokens[..., :-1]], axis=2)
     read = jnp.pad(read, ((0, 0), (0, 0), (1, 0), (0, 0)))
-    return jnp.tanh(prompt(p, batch.prompts)[:, None, None] + read)
+    states = jnp.tanh(prompt(p, batch.prompts)[:, None, None] + read)
+    return states + p["norm"]["bias"]
 
   keys = jax.random.split(jax.random.key(1), 3)
   tree = {

@@ -107,7 +107,12 @@ def train(
 
   def make_inputs(start: int) -> loop.Inputs:
     stream = pipeline.batches(source, start=start)
-    return lambda step, params: (next(stream).batch, {})
+
+    def inputs(step, params):
+      batch = next(stream).batch
+      return batch, {"batch/tokens": float(batch.mask.sum())}
+
+    return inputs
 
   started = time.time()
   state = loop.run(

@@ -240,7 +240,12 @@ def _supervised(lab: Lab, stage: StageConfig):
 
   def make_inputs(start: int) -> loop.Inputs:
     stream = lab.stream(source, start)
-    return lambda step, params: (next(stream).batch, {})
+
+    def inputs(step, params):
+      batch = next(stream).batch
+      return batch, {"batch/tokens": float(batch.mask.sum())}
+
+    return inputs
 
   return make_inputs
 

@@ -119,6 +119,15 @@ def quiet() -> None:
     logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def cache_programs(folder: pathlib.Path) -> None:
+  """Keeps compiled programs for the next start.
+
+  Whoever can write the folder can run code in this process: it is private.
+  """
+  folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+  jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+
+
 def _same_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
   """Raises unless both models read the same tokens."""
   if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
@@ -133,8 +142,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --helpfull")
   quiet()
+  workdir = pathlib.Path(_WORKDIR.value)
+  cache_programs(workdir / "xla")
   config = configs.from_flags(settings_for(sys.argv), flags.FLAGS)
-  path = study(config, pathlib.Path(_WORKDIR.value))
+  path = study(config, workdir)
   print(path)
 
 

@@ -44,7 +44,9 @@ def batches(
   Args:
     source: steps as records.
     start: first step; a resumed run passes the restored one.
-    workers: processes that prepare batches; 0 prefetches in threads.
+    workers: processes that prepare batches; 0 prefetches in threads. To start
+      them grain reads absl flags: a program without `absl.app.run` calls
+      `flags.FLAGS.mark_as_parsed()` before, and its main module is importable.
   """
   # A batch is large: a few in flight hide the work, more only take memory.
   options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)

@@ -84,6 +84,7 @@ def rollout_metrics(samples: Samples) -> dict[str, float]:
   s = jax.device_get(samples)
   total = max(int(s.mask.sum()), 1)
   return {
+    "batch/tokens": float(total),
     "rollout/entropy": float(s.entropies.sum() / total),
     "rollout/neg_logprob": float(-s.logprobs.sum() / total),
     "rollout/top1": float(s.top1.sum() / total),

@@ -78,8 +78,7 @@ def run(
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   checkpoints = Checkpoints(workdir / "checkpoints", identity=identity)
-  abstract = jax.eval_shape(lambda: state)
-  restored = checkpoints.restore(abstract)
+  restored = checkpoints.restore(state)  # to the devices where it lies
   start = 0
   if restored is not None:
     start, state = restored.step, restored.state
@@ -107,6 +106,8 @@ def run(
       record["time/inputs_s"] = ready - begin
       record["time/update_s"] = end - ready
       record["time/compiles"] = counter.count
+      if "batch/tokens" in logged:
+        record["time/tokens_per_s"] = logged["batch/tokens"] / (end - begin)
       done = step + 1
       last = done == schedule.steps
       if evaluate is not None and _due(done, schedule.evaluate_every, last):

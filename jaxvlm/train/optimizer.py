@@ -13,7 +13,7 @@ class OptimizerConfig:
 
   Attributes:
     peak_lr: learning rate after warm-up.
-    warmup_steps: linear warm-up from 0.
+    warmup_steps: linear warm-up, from peak_lr / warmup_steps.
     decay_steps: cosine decay to `end_lr` over so many steps after warm-up; 0
       keeps the rate constant.
     end_lr: learning rate at the end of the decay.
@@ -64,7 +64,7 @@ def decayed(params: Any) -> Any:
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   """Returns clip by global norm, then AdamW with the schedule."""
-  if config.peak_lr <= 0:
+  if not config.peak_lr > 0:
     raise ValueError(
       f"peak_lr is {config.peak_lr}, expected a positive learning rate"
     )

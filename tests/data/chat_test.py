@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,14 +163,15 @@ def test_text_that_is_no_unicode_is_refused(nano):
 PLAIN = st.text(st.characters(codec="ascii"), min_size=1).filter(str.strip)
 
 
-@given(PLAIN)
+@given(text=PLAIN)
 @settings(deadline=None, max_examples=100)
-def test_completion_and_decode_are_inverse(text):
-  _round_trip(_module_nano(), text)
+def test_completion_and_decode_are_inverse(nano, text):
+  _round_trip(nano, text)
 
 
 @pytest.mark.parametrize(
-  "text", ["<think>a b</think> \\boxed{70}", "日本 ½ 🚀", "  x \n\n y  ", "3.14"]
+  "text",
+  ["<think>a b</think> \\boxed{70}", "日本 ½ 🚀", "  x \n\n y  ", "3.14"],
 )
 def test_completion_and_decode_of_texts(either, text):
   _round_trip(either, text)
@@ -182,20 +184,6 @@ def _round_trip(some: chat.Chat, text: str):
   # What a sampler leaves behind the end of the turn is not read.
   assert some.decode([*ids, *some.prompt("more"), some.pad_id]) == text
   assert some.decode(ids[:-1]) == text  # a completion that was cut off
-
-
-_NANO = []
-
-
-def _module_nano() -> chat.Chat:
-  """The nano chat for hypothesis, which function fixtures do not suit."""
-  if not _NANO:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-      tokenizer.build(CORPUS, folder, vocab_size=300)
-      _NANO.append(chat.load(folder, QWEN))
-  return _NANO[0]
 
 
 def test_folders_without_tokenizer_or_template_are_refused(tmp_path):
@@ -220,8 +208,6 @@ def test_a_template_that_drops_pictures_is_refused(tmp_path):
 
 
 def test_a_tokenizer_of_another_family_is_refused(tmp_path):
-  import tokenizers
-
   plain = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0}, []))
   plain.save(str(tmp_path / "tokenizer.json"))
   config = {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -229,7 +215,7 @@ def test_a_tokenizer_of_another_family_is_refused(tmp_path):
   (tmp_path / "chat_template.jinja").write_text("x")
   other = chat.load(tmp_path, QWEN)
   for name in ("eos_id", "pad_id", "image_token_id"):
-    with pytest.raises(ValueError, match="Qwen2.5-VL folder"):
+    with pytest.raises(ValueError, match=r"Qwen2\.5-VL folder"):
       getattr(other, name)
 
 
@@ -238,6 +224,7 @@ def test_padding_may_be_the_unknown_token_too(tmp_path):
   folder = write_official(tmp_path, unk_token="<|endoftext|>")
   loaded = chat.load(folder, QWEN)
   assert loaded.tokenizer.unk_token_id == loaded.pad_id == 151643
+  assert loaded.image_token_id == 151655
 
 
 # Templates: ours against the official one, on random conversations.
@@ -275,12 +262,14 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @needs_shared
-@given(MESSAGES, OPTIONS)
+@given(messages=MESSAGES, options=OPTIONS)
 @settings(deadline=None, max_examples=300)
-def test_our_template_renders_what_the_official_one_does(messages, options):
+def test_our_template_renders_what_the_official_one_does(
+  nano, messages, options
+):
   file = SHARED / "model_configs/qwen2_5_vl_chat_template.jinja"
   ours, theirs = (
-    _module_nano().tokenizer.apply_chat_template(
+    nano.tokenizer.apply_chat_template(
       messages, chat_template=template, tokenize=False, **options
     )
     for template in (tokenizer.CHAT_TEMPLATE, file.read_text())

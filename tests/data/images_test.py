@@ -121,7 +121,9 @@ def test_pixels_equal_the_golden_ones():
     np.testing.assert_allclose(
       x[rows, 588:594], want["cols_588_594_of_rows"], atol=2e-6, rtol=0
     )
-    np.testing.assert_allclose(x.mean(dtype=np.float64), want["mean"], atol=1e-5)
+    np.testing.assert_allclose(
+      x.mean(dtype=np.float64), want["mean"], atol=1e-5
+    )
     np.testing.assert_allclose(x.std(dtype=np.float64), want["std"], atol=1e-5)
     np.testing.assert_allclose(
       np.abs(x).sum(dtype=np.float64), want["sum_abs"], rtol=1e-5

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import unicodedata
 
 import pytest
 import transformers
@@ -34,19 +35,9 @@ def encode(loaded, text: str) -> list[int]:
   return loaded.encode(text, add_special_tokens=False)
 
 
-@given(st.text())
+@given(text=st.text())
 @settings(deadline=None, max_examples=200)
-def test_any_text_in_normal_form_comes_back(text):
-  import tempfile
-  import unicodedata
-
-  if not hasattr(test_any_text_in_normal_form_comes_back, "loaded"):
-    with tempfile.TemporaryDirectory() as made:
-      tokenizer.build(CORPUS, made, vocab_size=320)
-      test_any_text_in_normal_form_comes_back.loaded = (
-        transformers.AutoTokenizer.from_pretrained(made)
-      )
-  loaded = test_any_text_in_normal_form_comes_back.loaded
+def test_any_text_in_normal_form_comes_back(loaded, text):
   ids = encode(loaded, text)
   assert loaded.decode(ids) == unicodedata.normalize("NFC", text)
 
@@ -69,7 +60,8 @@ def test_the_22_special_tokens_close_the_vocabulary_in_order(loaded):
 
 
 @pytest.mark.skipif(
-  not SHARED.is_dir(), reason="shared data absent: ../shared/data/qwen_tokenizer"
+  not SHARED.is_dir(),
+  reason="shared data absent: ../shared/data/qwen_tokenizer",
 )
 def test_special_tokens_and_splitting_are_the_familys(folder, loaded):
   want = json.loads((SHARED / "special_tokens.json").read_text())

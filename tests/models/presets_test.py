@@ -26,9 +26,7 @@ SIZES = {
 
 
 def parameters(config: Config) -> int:
-  shapes = jax.eval_shape(
-    lambda: qwen2_5_vl.init(config, jax.random.key(0))
-  )
+  shapes = jax.eval_shape(lambda: qwen2_5_vl.init(config, jax.random.key(0)))
   return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
 

@@ -1,0 +1,208 @@
+"""Evaluation: what is measured per sample, stored, and summed up."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvlm.data.rows import Row
+from jaxvlm.eval import harness
+from jaxvlm.eval.harness import Evaluation, ProblemSet
+from jaxvlm.sampling import Samples
+
+ACCURACY = np.float32([[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+LENGTHS = np.array([[2, 4, 1, 3], [5, 5, 5, 5], [1, 1, 2, 4]])
+
+
+def example():
+  rng = np.random.default_rng(0)
+  entropies, neg = rng.random((2, 3, 4)).astype(np.float32)
+  return Evaluation(
+    name="in_domain",
+    accuracy=ACCURACY,
+    format=np.float32(rng.random((3, 4)) < 0.5),
+    reward=rng.random((3, 4)).astype(np.float32),
+    lengths=LENGTHS,
+    finished=rng.random((3, 4)) < 0.5,
+    entropies=entropies,
+    neg_logprobs=neg,
+    answers=(("7", "8", "", "7"), ("", "", "", ""), ("½", "½", "½", "½")),
+  )
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_pass_at_k_is_the_mean_over_all_subsets(k):
+  expected = [
+    np.mean([any(s) for s in itertools.combinations(row, k)])
+    for row in ACCURACY
+  ]
+  np.testing.assert_allclose(example().pass_at(k), expected)
+
+
+def test_summary_by_hand():
+  e = example()
+  found = e.summary()
+  tokens = LENGTHS.sum()
+  expected = {
+    "accuracy": 0.5,
+    "pass@1": 0.5,
+    "pass@2": (5 / 6 + 0 + 1) / 3,
+    "pass@4": 2 / 3,
+    "format": e.format.mean(),
+    "reward": e.reward.mean(),
+    "length": tokens / 12,
+    "finished": e.finished.mean(),
+    "entropy": (e.entropies * LENGTHS).sum() / tokens,
+    "neg_logprob": (e.neg_logprobs * LENGTHS).sum() / tokens,
+  }
+  distinct = found.pop("distinct_answers")
+  assert found == pytest.approx(expected)
+  # An answer that was not given is no answer: {7, 8}, {}, {½}.
+  assert distinct == pytest.approx((2 + 0 + 1) / 3)
+
+
+def test_entropy_of_a_problem_is_its_token_mean():
+  e = example()
+  expected = [
+    sum(h * n for h, n in zip(row, lengths, strict=True)) / sum(lengths)
+    for row, lengths in zip(e.entropies, LENGTHS, strict=True)
+  ]
+  np.testing.assert_allclose(e.entropy(), expected, rtol=1e-6)
+
+
+def test_arrays_come_back_through_npz_without_pickle(tmp_path):
+  e = example()
+  np.savez(tmp_path / "e.npz", **e.to_arrays())
+  with np.load(tmp_path / "e.npz", allow_pickle=False) as arrays:
+    again = Evaluation.from_arrays(arrays)
+  assert again.name == e.name and again.answers == e.answers
+  for name in ("accuracy", "lengths", "finished", "entropies"):
+    a, b = getattr(again, name), getattr(e, name)
+    assert a.dtype == b.dtype
+    np.testing.assert_array_equal(a, b)
+  assert again.summary() == e.summary()
+
+
+T, EOS = 3, 9
+
+
+def problem_set():
+  """Five problems in batches of three; the last repeats rows to fill."""
+  rows = tuple(Row(f"row {i}", "?", str(i)) for i in range(5))
+  batches = (
+    ({"offset": np.float32([0, 4, 1])}, np.array([0, 4, 1])),
+    ({"offset": np.float32([2, 3, 2])}, np.array([2, 3, -1])),
+  )
+  return ProblemSet("toy", rows, batches)
+
+
+calls = []
+
+
+def generate(params, prompts, key, ids):
+  """Tokens that name the problem, and noise by (key, id)."""
+  calls.append(np.asarray(ids))
+  n, g = len(ids), 2
+  fold = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (g,)))
+  noise = np.asarray(fold(jnp.asarray(ids)))
+  mask = np.ones((n, g, T), bool)
+  mask[:, 1, 2] = False
+  tokens = np.full((n, g, T), EOS)
+  tokens[..., 0] = prompts["offset"][:, None] + params
+  tokens[..., 1] = (noise * 1000).astype(int) + 10
+  tokens = np.where(mask, tokens, 0)
+  numbers = np.where(mask, np.arange(1.0, 4.0), 0).astype(np.float32)
+  finished = np.ones((n, g), bool)
+  return Samples(
+    tokens.astype(np.int32), mask, finished, -numbers, numbers * 2, numbers,
+    numbers,
+  )  # fmt: skip
+
+
+def decode(ids):
+  return f"{len(ids)} tokens {ids[1]} \\boxed{{{ids[0]}}}"
+
+
+def reward(text, answer):
+  right = float(f"\\boxed{{{answer}}}" in text)
+  return {"overall": right / 2, "format": 1.0, "accuracy": right}
+
+
+def evaluate(params=0, key=0, rounds=1):
+  return harness.evaluate(
+    problem_set(),
+    generate,
+    params,
+    jax.random.key(key),
+    decode=decode,
+    reward=reward,
+    rounds=rounds,
+  )
+
+
+def test_every_problem_is_graded_against_its_own_answer():
+  e = evaluate()
+  assert e.accuracy.shape == (5, 2) and (e.accuracy == 1).all()
+  assert e.answers == tuple((str(i),) * 2 for i in range(5))
+  np.testing.assert_array_equal(e.lengths, [[3, 2]] * 5)
+  np.testing.assert_array_equal(e.reward, np.full((5, 2), 0.5))
+  # Means over the completion's tokens: (1 + 2 + 3) / 3 and (1 + 2) / 2.
+  np.testing.assert_allclose(e.neg_logprobs, [[2, 1.5]] * 5)
+  np.testing.assert_allclose(e.entropies, [[4, 3]] * 5)
+  wrong = evaluate(params=1)
+  assert (wrong.accuracy == 0).all()
+
+
+def test_filling_rows_are_not_measured_and_share_no_id():
+  calls.clear()
+  evaluate()
+  real = [i for ids in calls for i in ids.tolist() if i < 5]
+  assert sorted(real) == [0, 1, 2, 3, 4]
+  assert calls[1].tolist() == [2, 3, 5]
+
+
+def noise_of(monkeypatch, **kwargs):
+  """Returns the texts of an evaluation, which hold the drawn noise."""
+  texts = []
+
+  def record(text, answer):
+    texts.append(text.split()[2])
+    return {"overall": 0.0, "format": 0.0, "accuracy": 0.0}
+
+  monkeypatch.setitem(globals(), "reward", record)
+  evaluate(**kwargs)
+  monkeypatch.undo()
+  return texts
+
+
+def test_the_same_key_pairs_the_samples_of_two_policies(monkeypatch):
+  a = noise_of(monkeypatch)
+  b = noise_of(monkeypatch, params=1)
+  c = noise_of(monkeypatch, key=1)
+  assert a == b and a != c
+
+
+def test_rounds_draw_apart_and_add_samples(monkeypatch):
+  e = evaluate(rounds=3)
+  assert e.accuracy.shape == (5, 6)
+  texts = noise_of(monkeypatch, rounds=2)
+  assert len(texts) == 20 and texts[:10] != texts[10:]
+  # The first round is what one round alone draws.
+  assert texts[:10] == noise_of(monkeypatch)
+
+
+def test_an_answer_that_was_not_boxed_is_empty():
+  e = harness.evaluate(
+    problem_set(),
+    generate,
+    0,
+    jax.random.key(0),
+    decode=lambda ids: "no box",
+    reward=reward,
+  )
+  assert e.answers == (("", ""),) * 5
+  assert e.summary()["distinct_answers"] == 0
+  assert not math.isnan(e.summary()["entropy"])

@@ -1,0 +1,236 @@
+"""The loop: when it evaluates, saves and stops, and how it resumes.
+
+The step is a small regression; what a step sees depends on its number and on
+the parameters, as on-policy training does.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvlm import journal
+from jaxvlm.train import loop
+from jaxvlm.train.compiles import CompileCounter
+from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.train.step import init_state, make_train_step
+
+STEPS = 6
+OPTIMIZER = make_optimizer(OptimizerConfig(1e-1, warmup_steps=2))
+IDENTITY = {"model": "regression"}
+
+
+class Killed(BaseException):
+  """Stands for a kill: nothing in the loop may catch it."""
+
+
+def objective(params, frozen, batch, total):
+  error = batch["x"] @ params["w"] - batch["y"] + frozen["shift"]
+  return jnp.sum(error**2) / total, {}
+
+
+@functools.cache
+def step():
+  return make_train_step(
+    objective, lambda batch: jnp.float32(batch["y"].size), OPTIMIZER
+  )
+
+
+def batch(number, params, bad=()):
+  rng = np.random.default_rng(number)
+  x = rng.normal(size=(4, 3)).astype(np.float32)
+  # On-policy: the data depend on the parameters.
+  y = np.tanh(x @ np.asarray(params["w"])) + 1
+  if number in bad:
+    y[0] = np.nan
+  return {"x": x, "y": y.astype(np.float32)}
+
+
+def run(
+  folder,
+  *,
+  steps=STEPS,
+  save=2,
+  evaluate_every=3,
+  kill=None,
+  bad=(),
+  abort=8,
+  identity=IDENTITY,
+):
+  """Runs or resumes; `kill` is (moment, step) of an exception."""
+
+  def die(moment, number):
+    if kill == (moment, number):
+      raise Killed
+
+  def make_inputs(start):
+    def inputs(number, params):
+      die("inputs", number)
+      return batch(number, params, bad), {"data/first": float(number)}
+
+    return inputs
+
+  def evaluate(number, params):
+    die("evaluate", number)
+    return {"eval/size": float(np.abs(np.asarray(params["w"])).sum())}
+
+  state = init_state({"w": jnp.array([1.0, -2.0, 0.5])}, OPTIMIZER)
+  return loop.run(
+    folder,
+    "run",
+    state,
+    step(),
+    {"shift": jnp.float32(0.25)},
+    make_inputs,
+    loop.Schedule(steps, evaluate_every, save, abort_after_skips=abort),
+    identity=identity,
+    evaluate=evaluate,
+  )
+
+
+def records(folder):
+  return [
+    {k: v for k, v in record.items() if not k.startswith("time/")}
+    for record in journal.read(folder / "metrics.jsonl")
+  ]
+
+
+def bits(tree):
+  return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("undisturbed")
+  return bits(run(folder)), records(folder)
+
+
+def test_what_is_logged_and_when(undisturbed):
+  _, found = undisturbed
+  assert [r["step"] for r in found] == list(range(STEPS + 1))
+  evaluated = [r["step"] for r in found if "eval/size" in r]
+  assert evaluated == [0, 3, 6]
+  assert [r["data/first"] for r in found[1:]] == list(range(STEPS))
+  for record in found[1:]:
+    assert {"loss/total", "grad/norm", "guard/skipped"} <= record.keys()
+
+
+def test_evaluations_and_checkpoints_include_the_last_step(tmp_path):
+  run(tmp_path, steps=5, save=4, evaluate_every=4)
+  found = records(tmp_path)
+  assert [r["step"] for r in found if "eval/size" in r] == [0, 4, 5]
+  saved = {p.name for p in (tmp_path / "checkpoints").glob("manifest-*")}
+  assert saved == {"manifest-4.json", "manifest-5.json"}
+
+
+MOMENTS = [("inputs", n) for n in range(STEPS)] + [
+  ("evaluate", n) for n in (0, 3, 6)
+]
+
+
+@pytest.mark.parametrize("kill", MOMENTS, ids=lambda k: f"{k[0]}-{k[1]}")
+def test_a_killed_run_ends_bit_equal(tmp_path, undisturbed, kill):
+  with pytest.raises(Killed):
+    run(tmp_path, kill=kill)
+  final = run(tmp_path)
+  assert bits(final) == undisturbed[0]
+  assert records(tmp_path) == undisturbed[1]
+
+
+def test_a_run_killed_again_and_again_ends_bit_equal(tmp_path, undisturbed):
+  for number in (1, 3, 3, 5):
+    with pytest.raises(Killed):
+      run(tmp_path, save=1, kill=("inputs", number))
+  assert bits(run(tmp_path, save=1)) == undisturbed[0]
+  assert records(tmp_path) == undisturbed[1]
+
+
+def test_a_line_torn_by_the_kill_is_cut(tmp_path, undisturbed):
+  with pytest.raises(Killed):
+    run(tmp_path, kill=("inputs", 4))
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 5, "loss/to')
+  assert bits(run(tmp_path)) == undisturbed[0]
+  assert records(tmp_path) == undisturbed[1]
+
+
+def test_a_finished_run_returns_at_once(tmp_path, undisturbed):
+  run(tmp_path)
+  log = (tmp_path / "metrics.jsonl").read_bytes()
+  boards = set((tmp_path / "tb").iterdir())
+  # Would raise if a single batch or evaluation were asked for.
+  again = run(tmp_path, kill=("inputs", STEPS - 1))
+  assert bits(again) == undisturbed[0]
+  assert (tmp_path / "metrics.jsonl").read_bytes() == log
+  assert set((tmp_path / "tb").iterdir()) == boards
+
+
+def test_a_restored_state_lives_on_the_device(tmp_path):
+  run(tmp_path)
+  again = run(tmp_path)
+  assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(again))
+
+
+def test_resuming_compiles_nothing_anew(tmp_path):
+  run(tmp_path / "first")
+  counter = CompileCounter()
+  with pytest.raises(Killed):
+    run(tmp_path / "second", kill=("inputs", 4))
+  run(tmp_path / "second")
+  assert counter.count == 0
+
+
+def test_another_identity_is_refused_and_nothing_is_lost(tmp_path):
+  run(tmp_path)
+  before = {
+    p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()
+  }
+  with pytest.raises(ValueError, match="model 'regression', expected 'other'"):
+    run(tmp_path, identity={"model": "other"})
+  after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+  assert before == after
+
+
+def test_bad_steps_are_counted_skipped_and_resumed(tmp_path):
+  whole = run(tmp_path / "whole", bad=(1, 2, 4))
+  with pytest.raises(Killed):
+    run(tmp_path / "cut", bad=(1, 2, 4), kill=("inputs", 3))
+  again = run(tmp_path / "cut", bad=(1, 2, 4))
+  assert bits(again) == bits(whole)
+  found = records(tmp_path / "cut")
+  assert [r["guard/skipped"] for r in found[1:]] == [0, 1, 2, 2, 3, 3]
+  assert [r["guard/skipped_in_row"] for r in found[1:]] == [0, 1, 2, 0, 1, 0]
+  assert np.isnan(found[2]["loss/total"])
+  assert str(found) == str(records(tmp_path / "whole"))  # NaN ≠ NaN
+
+
+def test_too_many_bad_steps_in_a_row_abort_with_their_range(tmp_path):
+  with pytest.raises(RuntimeError, match="3 steps in a row, 3 to 5,"):
+    run(tmp_path, bad=(0, 2, 3, 4, 5), abort=3, save=1)
+  # What was written stays, up to the step before.
+  assert [r["step"] for r in records(tmp_path)] == [0, 1, 2, 3, 4]
+  with pytest.raises(RuntimeError, match="3 steps in a row, 3 to 5,"):
+    run(tmp_path, bad=(0, 2, 3, 4, 5), abort=3, save=1)
+
+
+def test_the_counter_sees_a_new_shape_and_no_old_one():
+  double = jax.jit(lambda x: 2 * x + 1)
+  small, large = np.ones(3, np.float32), np.ones(5, np.float32)
+  double(small)
+  counter = CompileCounter()
+  double(small)
+  assert counter.count == 0
+  double(large)
+  assert counter.count == 1
+
+
+def test_compiles_stay_constant_after_the_first_step(tmp_path):
+  run(tmp_path)
+  counts = [
+    r["time/compiles"]
+    for r in journal.read(tmp_path / "metrics.jsonl")
+    if "time/compiles" in r
+  ]
+  assert len(counts) == STEPS and len(set(counts)) == 1

@@ -1,0 +1,222 @@
+"""The train step: micro-batches, the guard's decision, donation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvlm.metrics import masked_mean
+from jaxvlm.train import objectives
+from jaxvlm.train.objectives import Experience
+from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.train.step import init_state, make_train_step, split
+from tests import tiny
+
+OPTIMIZER = make_optimizer(OptimizerConfig(1e-2, warmup_steps=3))
+
+
+def objective_of(name):
+  """Returns (objective, frozen) on the stand-in model."""
+  model, params = tiny.bag()
+  if name == "sft":
+    return objectives.sft(
+      model, vocab_size=tiny.VOCAB, label_smoothing=0.1
+    ), None
+  if name == "opd":
+    teacher = jax.tree.map(lambda x: x * 1.3, params)
+    return objectives.opd(
+      model, model, vocab_size=tiny.VOCAB, temperature=0.9
+    ), {"teacher": teacher}
+  reference = jax.tree.map(lambda x: x * 0.9, params)
+  return objectives.grpo(
+    model,
+    vocab_size=tiny.VOCAB,
+    kl_coef=0.1,
+    weights=getattr(objectives, name.removeprefix("grpo_")),
+  ), {"reference": reference}
+
+
+def inputs_of(name):
+  batch = tiny.batch(group=3)
+  if not name.startswith("grpo"):
+    return batch
+  rng = np.random.default_rng(0)
+  old = rng.normal(size=batch.mask.shape, scale=0.3) - 4
+  return Experience(
+    batch,
+    np.where(batch.mask, old, 0).astype(np.float32),
+    rng.normal(size=batch.mask.shape[:2]).astype(np.float32),
+  )
+
+
+OBJECTIVES = ("sft", "opd", "grpo_per_token", "grpo_per_sequence")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_micro_batches_change_nothing(name):
+  """Sums in another order: float32 rounding of about 15 terms' cancellation.
+
+  Parameters move by the learning rate times ĝ / (√v̂ + ε), which is ±1 where
+  |g| ≫ ε; entries whose gradient is itself rounding are left out.
+  """
+  objective, frozen = objective_of(name)
+  inputs, results = inputs_of(name), []
+  for count in (1, 2, 4):
+    step = make_train_step(
+      objective, objectives.count, OPTIMIZER, micro_batches=count
+    )
+    state = init_state(tiny.bag()[1], OPTIMIZER)
+    results.append(jax.device_get(step(state, frozen, inputs)))
+  (whole, whole_metrics), *others = results
+  assert np.isfinite(whole_metrics["loss/total"])
+  assert whole_metrics["grad/norm"] > 1e-3
+  moments = whole.opt_state[1][0]
+  for state, metrics in others:
+    assert metrics.keys() == whole_metrics.keys()
+    for key, value in metrics.items():
+      np.testing.assert_allclose(
+        value, whole_metrics[key], rtol=2e-5, atol=1e-6, err_msg=key
+      )
+    first = state.opt_state[1][0]
+    for a, b, m, n in zip(
+      jax.tree.leaves(whole.trainable),
+      jax.tree.leaves(state.trainable),
+      jax.tree.leaves(moments.mu),
+      jax.tree.leaves(first.mu),
+      strict=True,
+    ):
+      np.testing.assert_allclose(n, m, rtol=1e-4, atol=1e-7)
+      clear = np.abs(m) > 1e-6
+      np.testing.assert_allclose(b[clear], a[clear], rtol=1e-5, atol=1e-6)
+
+
+def test_split_keeps_rows_whole():
+  batch = tiny.batch()
+  parts = split(batch, 2)
+  for name, value in batch.prompts._asdict().items():
+    found = np.asarray(getattr(parts.prompts, name))
+    if name == "positions":
+      found = np.concatenate(list(found), axis=1)
+    else:
+      found = found.reshape(-1, *found.shape[2:])
+    np.testing.assert_array_equal(found, value, err_msg=name)
+  np.testing.assert_array_equal(
+    np.asarray(parts.tokens).reshape(batch.tokens.shape), batch.tokens
+  )
+
+
+def test_a_batch_that_does_not_split_is_named():
+  objective, _ = objective_of("sft")
+  step = make_train_step(
+    objective, objectives.count, OPTIMIZER, micro_batches=3
+  )
+  state = init_state(tiny.bag()[1], OPTIMIZER)
+  with pytest.raises(ValueError, match="4 prompts .* 3 micro-batches"):
+    step(state, None, tiny.batch())
+
+
+# A plain regression for what does not depend on models.
+def regression(params, frozen, batch, total):
+  error = (batch["x"] @ params["w"] + frozen["b"] - batch["y"]) ** 2
+  loss = jnp.sum(error) / total
+  return loss, {"loss/mse": masked_mean(error, error > -1)}
+
+
+def rows(batch):
+  return jnp.asarray(batch["y"].size, jnp.float32)
+
+
+@functools.cache
+def step():
+  return make_train_step(regression, rows, OPTIMIZER)
+
+
+def example(seed=0, bad=None):
+  rng = np.random.default_rng(seed)
+  x = rng.normal(size=(8, 3)).astype(np.float32)
+  y = rng.normal(size=8).astype(np.float32)
+  if bad is not None:
+    x[5, 1] = bad
+  return {"x": x, "y": y}
+
+
+def start():
+  params = {"w": jnp.array([0.5, -0.5, 1.0])}
+  return init_state(params, OPTIMIZER), {"b": jnp.zeros(())}
+
+
+def bits(tree):
+  return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_batch_moves_nothing_and_is_counted(bad):
+  state, frozen = start()
+  state, _ = step()(state, frozen, example())
+  before = jax.device_get(state)
+  state, metrics = step()(state, frozen, example(bad=bad))
+  after = jax.device_get(state)
+  assert bits(after.trainable) == bits(before.trainable)
+  assert bits(after.opt_state) == bits(before.opt_state)
+  assert after.step == before.step + 1 == 2
+  assert metrics["guard/skipped"] == metrics["guard/skipped_in_row"] == 1
+  assert not np.isfinite(metrics["loss/total"])
+  state, metrics = step()(state, frozen, example(1))
+  assert bits(state.trainable) != bits(before.trainable)
+  assert metrics["guard/skipped"] == 1
+  assert metrics["guard/skipped_in_row"] == 0
+  assert np.isfinite(metrics["loss/total"])
+
+
+def test_a_finite_loss_with_a_gradient_that_is_not_moves_nothing():
+  def rooted(params, frozen, batch, total):
+    # √|x| at 0: value 0, derivative without bound.
+    return jnp.sum(jnp.sqrt(jnp.abs(params["w"] * 0.0))) + 1.0, {}
+
+  state, _ = start()
+  before = bits((state.trainable, state.opt_state))
+  state, metrics = make_train_step(rooted, rows, OPTIMIZER)(
+    state, None, example()
+  )
+  assert metrics["loss/total"] == 1
+  assert bits((state.trainable, state.opt_state)) == before
+  assert metrics["guard/skipped"] == 1
+
+
+def test_a_skipped_step_leaves_no_trace_in_later_ones():
+  """good, bad, good ends where good, good ends."""
+  with_bad, frozen = start()
+  for batch in (example(), example(bad=np.nan), example(1)):
+    with_bad, _ = step()(with_bad, frozen, batch)
+  without, _ = start()
+  for batch in (example(), example(1)):
+    without, _ = step()(without, frozen, batch)
+  assert bits(with_bad.trainable) == bits(without.trainable)
+  assert bits(with_bad.opt_state) == bits(without.opt_state)
+
+
+def test_the_state_is_donated_and_frozen_is_not():
+  state, frozen = start()
+  given = {"w": jnp.array([0.5, -0.5, 1.0])}
+  state = init_state(given, OPTIMIZER)
+  new, _ = step()(state, frozen, example())
+  assert all(x.is_deleted() for x in jax.tree.leaves(state))
+  assert not frozen["b"].is_deleted()
+  assert not given["w"].is_deleted()  # init_state copies
+  assert not any(x.is_deleted() for x in jax.tree.leaves(new))
+
+
+def test_metrics_are_those_of_the_batch_before_the_update():
+  state, frozen = start()
+  batch = example()
+  error = (batch["x"] @ np.array([0.5, -0.5, 1.0]) - batch["y"]) ** 2
+  gradient = 2 / 8 * batch["x"].T @ (
+    batch["x"] @ np.array([0.5, -0.5, 1.0]) - batch["y"]
+  )
+  _, metrics = step()(state, frozen, batch)
+  assert metrics["loss/total"] == pytest.approx(error.mean(), rel=1e-5)
+  assert metrics["loss/mse"] == pytest.approx(error.mean(), rel=1e-5)
+  norm = np.linalg.norm(gradient)
+  assert metrics["grad/norm"] == pytest.approx(norm, rel=1e-5)
