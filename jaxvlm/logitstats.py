@@ -96,7 +96,7 @@ def measure(
   log_p, p = own.logs, jnp.exp(own.logs)
   stats = TokenStats(
     logprobs=own.shift(_pick(z, targets)),
-    entropies=jnp.maximum(-jnp.sum(p * log_p, -1) - own.slip, 0.0),
+    entropies=jnp.maximum(-own.mean(p * log_p) - own.slip, 0.0),
     top1=jnp.exp(-own.log_sum),
     mean_logprobs=own.shift(jnp.mean(z, -1)),
   )
@@ -106,11 +106,11 @@ def measure(
   other = _normalize(teacher)
   log_q, q = other.logs, jnp.exp(other.logs)
   slip = own.slip - other.slip
-  reverse_kl = jnp.sum(p * (log_p - log_q), -1) + slip
-  forward_kl = jnp.sum(q * (log_q - log_p), -1) - slip
+  reverse_kl = own.mean(p * (log_p - log_q)) + slip
+  forward_kl = other.mean(q * (log_q - log_p)) - slip
   stats = stats._replace(
     teacher_logprobs=other.shift(_pick(teacher, targets)),
-    teacher_entropies=jnp.maximum(-jnp.sum(q * log_q, -1) - other.slip, 0.0),
+    teacher_entropies=jnp.maximum(-other.mean(q * log_q) - other.slip, 0.0),
     reverse_kl=jnp.maximum(reverse_kl, 0.0),
     forward_kl=jnp.maximum(forward_kl, 0.0),
   )
@@ -144,8 +144,12 @@ class _Normalized(NamedTuple):
   slip: Array  # f32[C] lse − (top + log_sum): logs are too small by this
 
   def shift(self, x: Array) -> Array:
-    """Returns x − lse, f32[C], unrounded."""
+    """Returns x − lse for f32[C] logits, without the slip."""
     return (x - self.top) - self.log_sum
+
+  def mean(self, x: Array) -> Array:
+    """Returns Σ_v x, f32[C], where x was weighted with exp(logs)."""
+    return jnp.exp(self.slip) * jnp.sum(x, -1)
 
 
 def _normalize(z: Array) -> _Normalized:

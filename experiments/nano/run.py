@@ -79,7 +79,7 @@ def train(
   )
   chat = chats.load(folder, config.layout)
   encode = encoder(chat)
-  rows = WorldRows(diagrams.PRETRAIN, nano.prompts * nano.steps, nano.mixture)
+  rows = WorldRows(nano.split, nano.prompts * nano.steps, nano.mixture)
   # Every row of the world fits its one bucket, so nothing needs a survey.
   count = len(rows)
   everything = Survey(

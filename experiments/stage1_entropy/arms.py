@@ -111,6 +111,11 @@ def make_programs(
   steps = {}
   for name, objective in kinds.items():
     stage: StageConfig = getattr(study, name)
+    if stage.micro_batches < 1 or stage.prompts % stage.micro_batches:
+      raise ValueError(
+        f"{name}.prompts is {stage.prompts}, expected a multiple of"
+        f" {name}.micro_batches, which is {stage.micro_batches}"
+      )
     steps[name] = step(objective, stage.optimizer, stage.micro_batches)
   e = study.evaluation
   return Programs(
@@ -188,7 +193,9 @@ def run_arm(lab: Lab, arm: str, base: Params) -> None:
   samples = folder / "grpo" / "samples.json"
   if not samples.is_file():
     shown = show(lab, {"entry": entry, "endpoint": endpoint})
-    samples.write_text(json.dumps(shown))
+    partial = samples.with_suffix(".partial")
+    partial.write_text(json.dumps(shown))
+    partial.replace(samples)  # a kill leaves no half of it
 
 
 def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:

@@ -18,6 +18,9 @@ from jaxvlm.data.layout import Grid, VisionLayout
 IMAGE_PAD = "<|image_pad|>"
 END_OF_TURN = "<|im_end|>"
 PAD = "<|endoftext|>"
+# What gives a conversation its structure; in a text it would forge turns or
+# pictures.
+_STRUCTURE = (IMAGE_PAD, "<|video_pad|>", "<|im_start|>", END_OF_TURN, PAD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +79,7 @@ class Chat:
       question: the user's text; pictures stand in front of it.
       grids: one (frames, rows, columns) per picture.
     """
-    if IMAGE_PAD in question:
-      raise ValueError(
-        f"the question contains {IMAGE_PAD}: pictures are put in front of the"
-        " text by the chat template, remove the placeholder"
-      )
+    _check_plain("question", question)
     content = [{"type": "image"} for _ in grids]
     content.append({"type": "text", "text": question})
     text = self.tokenizer.apply_chat_template(
@@ -103,6 +102,7 @@ class Chat:
     """Returns the token ids of an answer, ended by the end of the turn."""
     if not text.strip():
       raise ValueError("the response is empty: expected text to learn from")
+    _check_plain("response", text)
     return [*self._encode(text), self.eos_id]
 
   def decode(self, ids: Sequence[int]) -> str:
@@ -111,6 +111,16 @@ class Chat:
     if self.eos_id in ids:
       ids = ids[: ids.index(self.eos_id)]
     return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def _check_plain(name: str, text: str) -> None:
+  found = [token for token in _STRUCTURE if token in text]
+  if found:
+    raise ValueError(
+      f"the {name} contains {', '.join(found)}: expected plain text, because"
+      " the chat template writes turns and puts pictures in front of the"
+      " question; remove the placeholder"
+    )
 
 
 def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:

@@ -5,14 +5,16 @@ any two policies can be compared by a paired bootstrap over problems.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxvlm.data import images
 from jaxvlm.data import rows as rows_lib
-from jaxvlm.data.rows import Bucket, Encoder, Row
+from jaxvlm.data.rows import Encoder, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
 from jaxvlm.journal import progress
 from jaxvlm.rewards import extract_boxed
@@ -115,7 +117,7 @@ def make_problem_set(
   name: str, rows: Sequence[Row], encoder: Encoder, batch_size: int
 ) -> ProblemSet:
   """Encodes problems once; rows that do not fit are dropped and counted."""
-  found = rows_lib.survey(rows, encoder)
+  found = rows_lib.survey(_readable(rows), encoder)
   kept = [found.row(i) for i in range(len(found.kept))]
   batches = []
   for number, bucket in enumerate(encoder.buckets):
@@ -124,14 +126,25 @@ def make_problem_set(
       chosen = members[start : start + batch_size]
       index = np.full(batch_size, -1)
       index[: len(chosen)] = chosen
-      filled = [kept[i] for i in np.resize(chosen, batch_size)]
-      batches.append((_collate(filled, bucket, encoder), index))
+      encoded = [rows_lib.encode_prompt(kept[i], encoder) for i in chosen]
+      filled = [encoded[i % len(chosen)] for i in range(batch_size)]
+      prompts = rows_lib.collate_prompts(filled, bucket, encoder.chat.pad_id)
+      batches.append((prompts, index))
   return ProblemSet(name, tuple(kept), tuple(batches))
 
 
-def _collate(rows: Sequence[Row], bucket: Bucket, encoder: Encoder) -> Prompts:
-  encoded = [rows_lib.encode_prompt(row, encoder) for row in rows]
-  return rows_lib.collate_prompts(encoded, bucket, encoder.chat.pad_id)
+def _readable(rows: Sequence[Row]) -> list[Row]:
+  """Returns the rows whose pictures decode, which no header tells."""
+  kept = []
+  for row in rows:
+    try:
+      for picture in row.images:
+        images.load(picture)
+    except (ValueError, FileNotFoundError) as e:
+      logging.warning("dropped %s: %s", row.id, e)
+      continue
+    kept.append(row)
+  return kept
 
 
 def evaluate(

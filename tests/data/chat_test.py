@@ -147,6 +147,17 @@ def test_what_would_break_the_placeholders_is_refused(either):
     either.prompt(f"What is in {PAD}?")
 
 
+@pytest.mark.parametrize(
+  "token",
+  [PAD, "<|video_pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"],
+)
+def test_text_that_forges_turns_or_pictures_is_refused(nano, token):
+  for name, write in (("question", nano.prompt), ("response", nano.completion)):
+    with pytest.raises(ValueError) as caught:
+      write(f"70 {token} 70")
+    assert f"the {name} contains {token}:" in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])
 def test_an_empty_response_is_refused(nano, text):
   with pytest.raises(ValueError, match="response is empty"):
@@ -159,8 +170,11 @@ def test_text_that_is_no_unicode_is_refused(nano):
       write("half a pair: \ud800")
 
 
-# NFC folds some characters into others; all else comes back.
-PLAIN = st.text(st.characters(codec="ascii"), min_size=1).filter(str.strip)
+# NFC folds some characters into others and special tokens are not shown; all
+# else comes back.
+PLAIN = st.text(st.characters(codec="ascii"), min_size=1).filter(
+  lambda text: text.strip() and "<|" not in text
+)
 
 
 @given(text=PLAIN)

@@ -68,13 +68,15 @@ def test_special_tokens_and_splitting_are_the_familys(folder, loaded):
   names = tuple(token["content"] for token in want["added_tokens"])
   assert names == tokenizer.SPECIAL_TOKENS
   special = {t["content"] for t in want["added_tokens"] if t["special"]}
-  assert special == set(tokenizer.SPECIAL_TOKENS) & set(
-    loaded.convert_ids_to_tokens(loaded.all_special_ids)
-  )
+  for name in names:  # what is not special stays in decoded text
+    ids = encode(loaded, name)
+    shown = loaded.decode(ids, skip_special_tokens=True)
+    assert shown == ("" if name in special else name)
   assert loaded.eos_token == want["eos_token"]
   assert loaded.pad_token == want["pad_token"]
   assert loaded.bos_token is want["bos_token"] is None
   made = json.loads((folder / "tokenizer.json").read_text())
+  assert not any(token["normalized"] for token in made["added_tokens"])
   assert made["normalizer"]["type"] == want["normalizer"]
   split, _ = made["pre_tokenizer"]["pretokenizers"]
   assert split["pattern"]["Regex"] == want["pretokenizer_regex"]

@@ -1,0 +1,403 @@
+"""The study's command: killed and resumed, on real pictures, misused.
+
+Every run is a process of its own, forked from one that has imported the
+program but started no device, so that a kill is a kill and costs little.
+"""
+
+import dataclasses
+import functools
+import gzip
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import shutil
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxvlm import journal
+from jaxvlm.data import diagrams, tokenizer
+from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.eval.harness import Evaluation
+from jaxvlm.models import qwen2_5_vl
+from tests import tiny
+
+SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
+# Everything as small as it gets; SFT, OPD and GRPO with a reference.
+TINY = (
+  "--arms=sft_early,opd",
+  "--checkpoint_every=2",
+  "--data.traces=5",
+  "--data.train_problems=5",
+  "--evaluation.every=2",
+  "--evaluation.in_domain=3",
+  "--evaluation.out_of_domain=2",
+  "--evaluation.samples=2",
+  "--evaluation.prompts=2",
+  "--grpo.group=2",
+  "--grpo.kl_coef=0.1",
+  *(
+    f"--{stage}.{setting}"
+    for stage in ("sft_early", "opd", "grpo")
+    for setting in ("steps=3", "prompts=2")
+  ),
+)
+
+
+def command(arguments, log):
+  """Runs the study in this process, its output in `log`."""
+  from experiments.stage1_entropy import run
+
+  file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+  os.dup2(file, sys.stdout.fileno())
+  os.dup2(file, sys.stderr.fileno())
+  sys.argv = ["stage1_entropy", *arguments]
+  run.run()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+  """Returns a function that starts the command: arguments -> process."""
+  context = multiprocessing.get_context("forkserver")
+  context.set_forkserver_preload(
+    ["experiments.stage1_entropy.run", "transformers.models.auto", __name__]
+  )
+  logs, count = tmp_path_factory.mktemp("logs"), itertools.count()
+
+  def begin(*arguments):
+    log = logs / f"{next(count)}.txt"
+    process = context.Process(target=command, args=(arguments, str(log)))
+    process.log = log
+    process.start()
+    return process
+
+  return begin
+
+
+@pytest.fixture(scope="module")
+def finish(start):
+  """Returns a function that runs the command: arguments -> (code, output)."""
+
+  def complete(*arguments, timeout=300):
+    process = start(*arguments)
+    process.join(timeout)
+    if process.is_alive():
+      process.kill()
+    return process.exitcode, process.log.read_text()
+
+  return complete
+
+
+@functools.cache
+def corpus():
+  texts = ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 40
+  for row in WorldRows(diagrams.PRETRAIN, 300, Mixture(texts=3)):
+    texts += [row.question, *row.responses]
+  return texts
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+  """Returns the flags of a random student and a random teacher."""
+  folder = tmp_path_factory.mktemp("models")
+  for seed, name in enumerate(("model", "teacher")):
+    tiny.write_folder(folder / name, corpus(), seed=seed)
+  return tuple(f"--{name}_dir={folder / name}" for name in ("model", "teacher"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, finish, models):
+  folder = tmp_path_factory.mktemp("undisturbed")
+  code, output = finish(*TINY, *models, f"--workdir={folder}")
+  assert code == 0, output
+  assert output.splitlines()[-1] == str(folder / "report.html")
+  return folder
+
+
+STAGES = [
+  f"seed-0/{arm}/{stage}"
+  for arm in ("sft_early", "opd")
+  for stage in ("stage1", "grpo")
+]
+
+
+def contents(folder):
+  """Returns everything that must not depend on kills, bit by bit."""
+  found = {}
+  for stage in STAGES:
+    where = folder / stage
+    found[stage, "log"] = [
+      {k: v for k, v in record.items() if not k.startswith("time/")}
+      for record in journal.read(where / "metrics.jsonl")
+    ]
+    arrays = ocp.StandardCheckpointer().restore(where / "checkpoints" / "3")
+    found[stage, "state"] = {
+      name: (str(x.dtype), x.shape, np.asarray(x).tobytes())
+      for name, x in arrays.items()
+    }
+    for path in sorted((where / "eval").glob("*.npz")):
+      with np.load(path, allow_pickle=False) as arrays:
+        found[stage, path.name] = {k: v.tobytes() for k, v in arrays.items()}
+  for path in sorted(folder.rglob("samples.json")):
+    found[str(path.relative_to(folder))] = path.read_text()
+  return found
+
+
+def lines(folder):
+  """Returns how many steps and evaluations are logged so far."""
+  return sum(
+    len(path.read_bytes().splitlines())
+    for path in folder.rglob("metrics.jsonl")
+  )
+
+
+def test_what_a_study_leaves_behind(undisturbed):
+  found = contents(undisturbed)
+  for stage in STAGES:
+    log = found[stage, "log"]
+    assert [r["step"] for r in log] == [0, 1, 2, 3]
+    assert ["eval/in_domain/pass@2" in r for r in log] == [True, False, True,
+                                                           True]  # fmt: skip
+    assert "eval/out_of_domain/accuracy" in log[0]
+    assert all(np.isfinite(r["loss/total"]) for r in log[1:])
+    assert {f"in_domain-{s:05d}.npz" for s in (0, 2, 3)} <= {
+      key[1] for key in found if key[0] == stage
+    }
+  opd, grpo = (found[f"seed-0/opd/{s}", "log"][1] for s in ("stage1", "grpo"))
+  assert {"loss/opd", "policy/kl_teacher_sampled", "rollout/entropy"} <= set(opd)
+  assert {"reward/mean", "reward/degenerate_groups", "policy/kl_ref"} <= set(grpo)
+  assert grpo["rollout/logprob_gap"] < 1e-4
+  # Parameters moved in every stage, and GRPO began where Stage 1 ended.
+  first, second = (found[s, "state"] for s in STAGES[:2])
+  head = next(n for n in first if re.match("trainable.*embed_tokens", n))
+  assert first[head] != second[head]
+  a, b = (
+    undisturbed / stage / "eval" / f"in_domain-{step:05d}.npz"
+    for stage, step in zip(STAGES[:2], (3, 0), strict=True)
+  )
+  with np.load(a) as before, np.load(b) as after:
+    before, after = map(Evaluation.from_arrays, map(dict, (before, after)))
+  np.testing.assert_array_equal(before.entropies, after.entropies)
+  report = (undisturbed / "report.html").read_text()
+  assert "<html" in report
+  config = json.loads((undisturbed / "config.json").read_text())
+  assert config["opd"]["steps"] == 3 and "--arms" in config["command"]
+
+
+def test_pictures_of_different_size_are_compiled_once(undisturbed):
+  sizes = {r.images[0].shape for r in WorldRows(diagrams.SFT_TRACES, 5)}
+  assert len(sizes) > 1
+  for stage in STAGES:
+    counts = [
+      record["time/compiles"]
+      for record in journal.read(undisturbed / stage / "metrics.jsonl")
+      if "time/compiles" in record
+    ]
+    assert len(counts) == 3
+    assert len(set(counts)) == 1, (stage, counts)
+
+
+def test_a_study_killed_at_random_moments_ends_bit_equal(
+  tmp_path, start, finish, models, undisturbed
+):
+  # The kill is what is tested, not the compiler.
+  shutil.copytree(undisturbed / "xla", tmp_path / "xla")
+  arguments = (*TINY, *models, f"--workdir={tmp_path}")
+  rng = random.Random(0)
+  kills = []
+  for goal in sorted(rng.sample(range(1, 16), 3)):
+    process = start(*arguments)
+    while lines(tmp_path) < goal and process.is_alive():
+      time.sleep(0.005)
+    time.sleep(rng.random() * 0.3)
+    process.kill()
+    process.join()
+    kills.append((process.exitcode, lines(tmp_path)))
+  assert [code for code, _ in kills].count(-9) >= 2, kills
+  code, output = finish(*arguments)
+  assert code == 0, output
+  assert contents(tmp_path) == contents(undisturbed)
+
+
+def test_a_finished_study_is_not_run_again(finish, models, undisturbed):
+  before = {
+    p: p.stat().st_mtime_ns
+    for p in undisturbed.rglob("seed-*/**/*")
+    if p.is_file()
+  }
+  code, output = finish(*TINY, *models, f"--workdir={undisturbed}")
+  assert code == 0, output
+  for path, modified in before.items():
+    if path.name == "metrics.jsonl":  # cut to the restored step: the same
+      continue
+    assert path.stat().st_mtime_ns == modified, path
+
+
+def test_other_settings_in_the_same_folder_are_refused(
+  finish, models, undisturbed
+):
+  before = contents(undisturbed)
+  code, output = finish(
+    *TINY, *models, f"--workdir={undisturbed}", "--grpo.optimizer.peak_lr=0.1"
+  )
+  assert code != 0
+  assert "was saved with settings" in output.splitlines()[-1]
+  assert contents(undisturbed) == before
+
+
+@pytest.mark.parametrize(
+  "arguments, message",
+  [
+    (["--model_dir=/nowhere"], r"FileNotFoundError: .*/nowhere.*expected"),
+    (["--teacher_dir=/nowhere"], r"FileNotFoundError: .*/nowhere.*expected"),
+    (["--arms=sft,opd"], r"ValueError: arms \['sft'\] are not known.*base"),
+    (["--arms="], r"ValueError: arms .*expected some of"),
+    (["--grpo.group=1"], r"grpo\.group is 1, expected at least 2"),
+    (["--opd.group=0"], r"group is 0"),
+    (["--opd.prompts=0"], r"opd\.prompts|batch size 0"),
+    (["--evaluation.every=0"], r"evaluation\.every"),
+    (["--grpo.groups=4"], r"Unknown command line flag 'grpo\.groups'"),
+    (["--grpo.steps=many"], r"grpo\.steps.*'many'.*int"),
+    (["extra"], r"unknown arguments \['extra'\]"),
+    (["--scale=galaxy"], r"galaxy.*laptop.*colab.*pod"),
+    (
+      ["--dataset=GEOMETRY3K", "--data_dir=/nowhere"],
+      r"FileNotFoundError: /nowhere/train\.jsonl.*--data_dir",
+    ),
+    (["--data.patch_slots=64,128"], r"data\.prompt_tokens has 1 buckets"),
+    (["--data.prompt_tokens=8"], r"none of 5 rows is usable.*raise"),
+    (["--grpo.micro_batches=3"], r"grpo\.prompts is 2.*multiple.*micro_batches"),
+  ],
+  ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_misuse_is_named_before_the_first_step(
+  tmp_path, finish, models, arguments, message
+):
+  code, output = finish(
+    *TINY, *models, f"--workdir={tmp_path}", *arguments, timeout=60
+  )
+  assert code not in (0, None)
+  assert re.search(message, output, re.S), output
+  assert not list(tmp_path.rglob("metrics.jsonl")), output
+
+
+def test_models_of_different_vocabularies_are_refused(
+  tmp_path, finish, models
+):
+  other = tmp_path / "other"
+  tiny.write_folder(other, corpus(), vocab_size=480)
+  code, output = finish(*TINY, models[0], f"--teacher_dir={other}",
+                        f"--workdir={tmp_path}")  # fmt: skip
+  assert code != 0
+  assert re.search(r"different vocabularies \(512 and 480 tokens\)", output)
+
+
+def test_dry_run_of_the_laptop_checks_and_trains_nothing(
+  tmp_path, finish, models
+):
+  code, output = finish(*models, "--dry_run", f"--workdir={tmp_path}")
+  assert code == 0, output
+  assert "usable" in output
+  assert not list(tmp_path.rglob("seed-*"))
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+  """Returns the flags of a random model with the official tokenizer."""
+  source = SHARED / "qwen_tokenizer"
+  if not source.is_dir():
+    pytest.skip(f"{source} is absent: the official vocabulary is not shipped")
+  folder = tmp_path_factory.mktemp("official")
+  for name in ("vocab.json", "merges.txt"):
+    (folder / name).write_bytes(
+      gzip.decompress((source / f"{name}.gz").read_bytes())
+    )
+  special = json.loads((source / "special_tokens.json").read_text())
+  added = {
+    str(token.pop("id")): token | {"normalized": False}
+    for token in special["added_tokens"]
+  }
+  (folder / "tokenizer_config.json").write_text(
+    json.dumps(
+      {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "added_tokens_decoder": added,
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+      }
+    )
+  )
+  (folder / "chat_template.jinja").write_text(tokenizer.CHAT_TEMPLATE)
+  config = dataclasses.replace(
+    qwen2_5_vl.Config(),
+    **{
+      name: getattr(tiny.CONFIG, name)
+      for name in ("num_hidden_layers", "num_attention_heads",
+                   "num_key_value_heads", "mrope_section",
+                   "intermediate_size")
+    },
+    hidden_size=32,
+    vision=tiny.CONFIG.vision,
+  )  # fmt: skip
+  params = jax.tree.map(np.asarray, tiny.params(config, scale=0.05))
+  qwen2_5_vl.save_pretrained(folder, config, params)
+  return f"--model_dir={folder}", f"--teacher_dir={folder}"
+
+
+def geometry3k():
+  folder = SHARED / "geometry3k"
+  if not folder.is_dir():
+    pytest.skip(f"{folder} is absent: Geometry3K is not shipped")
+  return "--dataset=GEOMETRY3K", f"--data_dir={folder}"
+
+
+def test_real_pictures_take_the_same_path(tmp_path, finish, official):
+  code, output = finish(
+    *TINY,
+    *official,
+    *geometry3k(),
+    "--evaluation.every=3",
+    "--data.traces=12",
+    "--data.train_problems=12",
+    "--data.prompt_tokens=96,160",
+    "--data.patch_slots=64,128",
+    "--data.min_pixels=3136",
+    "--data.max_pixels=25088",
+    "--data.max_new_tokens=160",
+    f"--workdir={tmp_path}",
+  )
+  assert code == 0, output
+  for stage in STAGES:
+    log = journal.read(tmp_path / stage / "metrics.jsonl")
+    assert [r["step"] for r in log] == [0, 1, 2, 3]
+    for record in log[1:]:
+      assert np.isfinite(record["loss/total"])
+      assert record["guard/skipped"] == 0
+    assert log[-1]["eval/in_domain/length"] > 0
+  first = journal.read(tmp_path / STAGES[0] / "metrics.jsonl")[1]
+  # Random weights know nothing: ln 151,665 is 11.93.
+  assert first["policy/entropy"] == pytest.approx(11.93, abs=0.3)
+
+
+@pytest.mark.parametrize("scale", ["colab", "pod"])
+def test_dry_run_of_the_large_scales(tmp_path, finish, official, scale):
+  code, output = finish(
+    f"--scale={scale}",
+    *official,
+    *geometry3k(),
+    "--dry_run",
+    "--evaluation.in_domain=2",
+    f"--workdir={tmp_path}",
+  )
+  assert code == 0, output
+  config = json.loads((tmp_path / "config.json").read_text())
+  assert config["data"]["max_new_tokens"] == 2048
+  assert config["bfloat16"] and config["grpo"]["kl_coef"] == 0.01
