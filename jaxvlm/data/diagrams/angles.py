@@ -117,8 +117,15 @@ def _ticks(canvas: Canvas, start: Point, end: Point, color: Color):
 
 
 def _pose_two_angles(rng: random.Random) -> Numbers:
-  first = rng.randint(20, 110)
-  return first, rng.randint(20, min(110, 160 - first))
+  """Draws two angles, one of them in whole tens.
+
+  Adding any two numbers digit by digit takes a model below a million
+  parameters longer than learning to read; with whole tens nothing carries.
+  """
+  tens = 10 * rng.randint(2, 11)
+  pair = [tens, rng.randint(20, min(110, 160 - tens))]
+  rng.shuffle(pair)
+  return tuple(pair)
 
 
 def _draw_third(rng: random.Random, canvas: Canvas, numbers: Numbers):
@@ -390,7 +397,9 @@ def _solve_inner(given: int) -> Worked:
 
 
 def _pose_bend(rng: random.Random) -> Numbers:
-  return rng.randint(15, 75), rng.randint(15, 75)
+  pair = [10 * rng.randint(2, 7), rng.randint(15, 75)]
+  rng.shuffle(pair)
+  return tuple(pair)
 
 
 def _draw_bend(rng: random.Random, canvas: Canvas, numbers: Numbers):
