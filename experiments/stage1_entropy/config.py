@@ -43,6 +43,7 @@ class DataConfig:
   prompt_tokens: tuple[int, ...] = _help("prompt length of each bucket", (56,))
   patch_slots: tuple[int, ...] = _help("patch slots of each bucket", (64,))
   max_new_tokens: int = _help("longest completion, tokens", 44)
+  max_dropped: float = _help("share of unusable rows that ends the run", 0.01)
   workers: int = _help("processes that prepare batches", 0)
 
 

@@ -1,13 +1,14 @@
 """The study's problems: traces for SFT, prompts for OPD and GRPO, test sets."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from experiments.stage1_entropy.config import Dataset, StudyConfig
 from jaxvlm.data import diagrams
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
-from jaxvlm.data.rows import Bucket, Encoder, Survey
+from jaxvlm.data.rows import Bucket, Encoder, Row, Survey
 from jaxvlm.data.sources import geometry3k
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.eval.harness import ProblemSet, make_problem_set
@@ -54,14 +55,30 @@ def load(study: StudyConfig, chat: Chat) -> Problems:
   return Problems(
     chat=chat,
     encoder=encoder,
-    traces=rows_lib.survey(traces, encoder),
-    prompts=rows_lib.survey(prompts, encoder),
+    traces=_survey("traces", traces, encoder, data.max_dropped),
+    prompts=_survey("prompts", prompts, encoder, data.max_dropped),
     evaluation=tuple(
       make_problem_set(name, rows, encoder, e.prompts)
       for name, rows in tests
       if len(rows)
     ),
   )
+
+
+def _survey(
+  name: str, rows: Sequence[Row], encoder: Encoder, limit: float
+) -> Survey:
+  """Returns the survey; raises if more than a share of `limit` was dropped."""
+  found = rows_lib.survey(rows, encoder)
+  share = len(found.dropped) / len(rows)
+  if share > limit:
+    raise ValueError(
+      f"{len(found.dropped)} of {len(rows)} {name} cannot be used"
+      f" ({share:.1%}), expected at most {limit:.1%}; the first,"
+      f" {found.dropped[0][0]!r}: {found.dropped[0][1]}. Mend the data, or"
+      " raise --data.max_dropped"
+    )
+  return found
 
 
 def _world(study: StudyConfig):

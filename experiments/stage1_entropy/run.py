@@ -20,7 +20,7 @@ from experiments.stage1_entropy.config import Scale, StudyConfig
 from jaxvlm import __version__, assets
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
-from jaxvlm.models.qwen2_5_vl import load_pretrained
+from jaxvlm.models.qwen2_5_vl import Config, load_pretrained
 from jaxvlm.sharding import device_layout
 
 _SCALE = flags.DEFINE_enum_class(
@@ -67,6 +67,8 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   student, base = load_pretrained(student_dir)
   teacher, teacher_params = load_pretrained(teacher_dir)
   chat = chats.load(student_dir, student.layout)
+  _fits(student_dir, student, chat)
+  _fits(teacher_dir, teacher, chat)
   _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
   found = problems.load(config, chat)
   programs = arms.make_programs(config, student, teacher, chat)
@@ -126,6 +128,27 @@ def cache_programs(folder: pathlib.Path) -> None:
   """
   folder.mkdir(parents=True, exist_ok=True, mode=0o700)
   jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+
+
+def _fits(folder: str | pathlib.Path, model: Config, chat: chats.Chat) -> None:
+  """Raises unless tokenizer, geometry and model belong together."""
+  found = {
+    "image token": chat.image_token_id,
+    "geometry of pictures": chat.layout,
+    "vocabulary fits": chat.vocab_size <= model.vocab_size,
+  }
+  expected = {
+    "image token": model.image_token_id,
+    "geometry of pictures": model.layout,
+    "vocabulary fits": True,
+  }
+  wrong = [name for name in found if found[name] != expected[name]]
+  if wrong:
+    raise ValueError(
+      f"tokenizer and config.json of {folder} do not belong together:"
+      + "; ".join(f" {n} {found[n]}, expected {expected[n]}" for n in wrong)
+      + ". Use the files of one folder"
+    )
 
 
 def _same_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
