@@ -38,6 +38,11 @@ class Sampling:
     need(0 < self.top_p <= 1, "top_p", "a mass in (0, 1]; 1 keeps all tokens")
     need(0 <= self.min_p < 1, "min_p", "a fraction in [0, 1); 0 keeps all")
 
+  @property
+  def truncates(self) -> bool:
+    """Whether any rule excludes tokens."""
+    return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
+
 
 def truncate(logits: Array, sampling: Sampling) -> Array:
   """Returns the logits with −inf at tokens that may not be drawn.

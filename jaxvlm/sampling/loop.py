@@ -72,7 +72,8 @@ def draw(
   scaled = logits if greedy else logits / sampling.temperature
   logp = jax.nn.log_softmax(scaled, axis=-1)
   prob = jnp.exp(logp)
-  kept = truncate(scaled, sampling)
+  truncated = sampling.truncates and not greedy
+  kept = truncate(scaled, sampling) if truncated else scaled
   if greedy:
     tokens = jnp.argmax(scaled, axis=-1)
   else:
@@ -88,7 +89,6 @@ def draw(
   def at(x):
     return jnp.take_along_axis(x, tokens[..., None], axis=-1)[..., 0]
 
-  truncated = kept is not scaled and not greedy
   sampled = jax.nn.log_softmax(kept, axis=-1) if truncated else logp
   # p log p -> 0 where p underflows to 0 and log p may be −inf.
   entropy = -jnp.sum(jnp.where(prob > 0, prob * logp, 0.0), axis=-1)
