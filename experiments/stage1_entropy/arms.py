@@ -140,6 +140,9 @@ class Lab:
   identity: Mapping[str, str]
   seed: int
   workdir: pathlib.Path
+  evaluated: dict[str, list[harness.Evaluation]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def key(self, stage: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(self.seed), stage)
@@ -161,27 +164,49 @@ class Lab:
 
 
 def measure(
-  lab: Lab, folder: pathlib.Path, step: int, params: Params, generate: Generate
+  lab: Lab,
+  folder: pathlib.Path,
+  step: int,
+  params: Params,
+  generate: Generate,
+  policy: str | None = None,
 ) -> dict[str, float]:
-  """Evaluates a policy on every problem set and files the arrays."""
+  """Evaluates a policy on every problem set and files the arrays.
+
+  Args:
+    lab: problems and seed.
+    folder: of the stage.
+    step: of the stage.
+    params: the policy.
+    generate: sampler of the policy's architecture.
+    policy: a name for a policy that ends one stage and starts another; it is
+      measured once.
+  """
+  results = lab.evaluated.get(policy) if policy else None
+  if results is None:
+    results = [
+      harness.evaluate(
+        problems,
+        generate,
+        params,
+        jax.random.key(lab.seed),
+        decode=lab.problems.chat.decode,
+        reward=geometry3k_reward,
+      )
+      for problems in lab.problems.evaluation
+    ]
+  if policy:
+    lab.evaluated[policy] = results
   out = {}
-  for problems in lab.problems.evaluation:
-    result = harness.evaluate(
-      problems,
-      generate,
-      params,
-      jax.random.key(lab.seed),
-      decode=lab.problems.chat.decode,
-      reward=geometry3k_reward,
-    )
-    path = folder / "eval" / f"{problems.name}-{step:05d}.npz"
+  for result in results:
+    path = folder / "eval" / f"{result.name}-{step:05d}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
       np.savez(file, **result.to_arrays())
     partial.replace(path)
     for name, value in result.summary().items():
-      out[f"eval/{problems.name}/{name}"] = value
+      out[f"eval/{result.name}/{name}"] = value
   return out
 
 
@@ -201,27 +226,50 @@ def run_arm(lab: Lab, arm: str, base: Params) -> None:
 def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:
   """Returns the warm start of an arm."""
   stage: StageConfig = getattr(lab.study, arm)
-  step = lab.programs.steps[arm]
-  if arm == "opd":
-    frozen = {"teacher": lab.teacher}
-    make_inputs = _on_policy(lab, stage)
-  else:
-    frozen = None
-    make_inputs = _supervised(lab, stage)
-  return _run(lab, f"{arm} · stage 1", folder, base, stage, step, frozen,
-              make_inputs)  # fmt: skip
+  on_policy = arm == "opd"
+  return _run(
+    lab,
+    f"{arm} · stage 1",
+    folder,
+    base,
+    stage,
+    lab.programs.steps[arm],
+    {"teacher": lab.teacher} if on_policy else None,
+    _on_policy(lab, stage) if on_policy else _supervised(lab, stage),
+    ends=("base", arm),
+  )
 
 
 def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
   """Returns the endpoint of GRPO from a warm start."""
   stage = lab.study.grpo
-  frozen = {"reference": entry} if stage.kl_coef else None
-  step = lab.programs.steps["grpo"]
-  return _run(lab, f"{arm} · GRPO", folder, entry, stage, step, frozen,
-              _reinforced(lab))  # fmt: skip
+  return _run(
+    lab,
+    f"{arm} · GRPO",
+    folder,
+    entry,
+    stage,
+    lab.programs.steps["grpo"],
+    {"reference": entry} if stage.kl_coef else None,
+    _reinforced(lab),
+    ends=(arm, None),
+  )
 
 
-def _run(lab, name, folder, params, stage, step, frozen, make_inputs) -> Params:
+def _run(
+  lab: Lab,
+  name: str,
+  folder: pathlib.Path,
+  params: Params,
+  stage: StageConfig,
+  step: Callable,
+  frozen: Any,
+  make_inputs: Callable[[int], loop.Inputs],
+  *,
+  ends: tuple[str | None, str | None],
+) -> Params:
+  """Trains one stage; `ends` name its first and last policy."""
+  named = {0: ends[0], stage.steps: ends[1]}
   final = loop.run(
     folder,
     f"seed {lab.seed} · {name}",
@@ -231,12 +279,12 @@ def _run(lab, name, folder, params, stage, step, frozen, make_inputs) -> Params:
     make_inputs,
     loop.Schedule(
       steps=stage.steps,
-      evaluate_every=lab.study.evaluation.every,
+      evaluate_every=stage.evaluate_every or lab.study.evaluation.every,
       checkpoint_every=lab.study.checkpoint_every,
     ),
     identity=lab.identity,
     evaluate=lambda step, params: measure(
-      lab, folder, step, params, lab.programs.evaluate
+      lab, folder, step, params, lab.programs.evaluate, named.get(step)
     ),
   )
   return final.trainable

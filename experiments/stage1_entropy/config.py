@@ -54,6 +54,7 @@ class StageConfig:
   steps: int
   prompts: int
   group: int
+  evaluate_every: int = _help("steps; 0 takes evaluation.every", 0)
   micro_batches: int = 1
   temperature: float = 1.0
   optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -73,7 +74,7 @@ class GRPOConfig(StageConfig):
 class EvaluationConfig:
   """How a policy is measured."""
 
-  every: int = _help("RL steps between evaluations", 20)
+  every: int = _help("steps between evaluations", 20)
   in_domain: int = _help("in-domain problems", 210)
   out_of_domain: int = _help("out-of-domain problems", 90)
   samples: int = _help("samples per problem (pass@k up to this)", 16)
@@ -114,7 +115,7 @@ def laptop() -> StudyConfig:
   """Ten minutes on two cores."""
   return StudyConfig(
     sft_early=StageConfig(20, 32, 1, optimizer=_constant(5e-4)),
-    sft_over=StageConfig(240, 32, 1, optimizer=_constant(5e-4)),
+    sft_over=StageConfig(240, 32, 1, 80, optimizer=_constant(5e-4)),
     opd=StageConfig(60, 16, 2, optimizer=_constant(5e-4)),
     grpo=GRPOConfig(60, 16, 8, optimizer=_constant(3e-4)),
   )
@@ -140,10 +141,10 @@ def colab() -> StudyConfig:
   """The 3B student on one accelerator; learning rates as in `pod`."""
   return dataclasses.replace(
     pod(),
-    sft_early=StageConfig(30, 8, 1, 8, optimizer=_constant(1e-6)),
-    sft_over=StageConfig(300, 8, 1, 8, optimizer=_constant(1e-6)),
-    opd=StageConfig(100, 8, 1, 8, optimizer=_constant(1e-6)),
-    grpo=GRPOConfig(60, 8, 5, 8, kl_coef=1e-2, optimizer=_constant(1e-6)),
+    sft_early=StageConfig(30, 8, 1, 30, 8, optimizer=_constant(1e-6)),
+    sft_over=StageConfig(300, 8, 1, 100, 8, optimizer=_constant(1e-6)),
+    opd=StageConfig(100, 8, 1, 50, 8, optimizer=_constant(1e-6)),
+    grpo=GRPOConfig(60, 8, 5, 0, 8, kl_coef=1e-2, optimizer=_constant(1e-6)),
     evaluation=EvaluationConfig(20, 120, 0, 16, 4),
   )
 
@@ -154,14 +155,14 @@ def pod() -> StudyConfig:
   # learning rate 1e-6 and T = 1 from the verl script. GRPO: group 5, batch
   # 512, KL 1e-2, clip 0.2 / 0.3 from the EasyR1 Geometry3K recipe.
   return StudyConfig(
-    sft_early=StageConfig(60, 64, 1, 8, optimizer=_constant(1e-6)),
-    sft_over=StageConfig(600, 64, 1, 8, optimizer=_constant(1e-6)),
-    opd=StageConfig(788, 8, 1, 1, optimizer=_constant(1e-6)),
+    sft_early=StageConfig(60, 64, 1, 60, 8, optimizer=_constant(1e-6)),
+    sft_over=StageConfig(600, 64, 1, 200, 8, optimizer=_constant(1e-6)),
+    opd=StageConfig(788, 8, 1, 100, 1, optimizer=_constant(1e-6)),
     grpo=GRPOConfig(
       120,
       512,
       5,
-      16,
+      micro_batches=16,
       clip_high=0.3,
       kl_coef=1e-2,
       optimizer=_constant(1e-6),
