@@ -50,8 +50,8 @@ def settings_for(argv: list[str]) -> StudyConfig:
   return settings.quick(config) if early.quick else config
 
 
-def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
-  """Runs all arms and seeds and returns the path of the report."""
+def check(config: StudyConfig) -> None:
+  """Raises ValueError for settings that cannot run, before anything does."""
   unknown = sorted(set(config.arms) - set(arms.ARMS))
   if unknown or not config.arms:
     raise ValueError(
@@ -62,6 +62,24 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
       f"grpo.group is {config.grpo.group}, expected at least 2: GRPO compares"
       " completions of one prompt"
     )
+  at_least_one = {"evaluation.every": config.evaluation.every}
+  for name in ("sft_early", "sft_over", "opd", "grpo"):
+    stage = getattr(config, name)
+    for field in ("steps", "prompts", "group", "micro_batches"):
+      at_least_one[f"{name}.{field}"] = getattr(stage, field)
+    if stage.prompts % max(stage.micro_batches, 1):
+      raise ValueError(
+        f"{name}.prompts is {stage.prompts}, expected a multiple of"
+        f" {name}.micro_batches, {stage.micro_batches}"
+      )
+  for name, value in at_least_one.items():
+    if value < 1:
+      raise ValueError(f"{name} is {value}, expected at least 1")
+
+
+def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
+  """Runs all arms and seeds and returns the path of the report."""
+  check(config)
   student_dir = config.model_dir or assets.folder("nano-base")
   teacher_dir = config.teacher_dir or assets.folder("nano-teacher")
   student, base = load_pretrained(student_dir)
