@@ -36,6 +36,9 @@ setuptools.setup(
       "hypothesis>=6.130",
       "ruff>=0.14",
       "torch==2.13.0",
+      "equinox>=0.13",
+      # Compiles for TPU without one: memory and HLO tests.
+      "libtpu==0.0.51; sys_platform == 'linux'",
     ],
     "tpu": ["jax[tpu]>=0.10"],
     "cuda": ["jax[cuda13]>=0.10"],

@@ -120,9 +120,8 @@ def measure(
     stats = stats._replace(jsd=jsd)
     saved = saved._replace(student_to_mixture=to_mixture)
   if divergences.top_k is not None:
-    top_k_kl, ratio = _top_k_kl(
-      log_p, log_q, _inside(teacher, divergences.top_k)
-    )
+    inside = _inside(teacher, divergences.top_k)
+    top_k_kl, ratio = _top_k_kl(own, other, inside)
     stats = stats._replace(top_k_kl=top_k_kl)
     saved = saved._replace(tail_ratio=ratio)
   return stats, saved
@@ -192,15 +191,13 @@ def _log_mixture(log_p: Array, log_q: Array, beta: float) -> Array:
   return jnp.logaddexp(log_p + math.log1p(-beta), log_q + math.log(beta))
 
 
-def _top_k_kl(log_p, log_q, inside):
-  def tail(log_x):
-    return jnp.maximum(
-      jnp.sum(jnp.where(inside, 0.0, jnp.exp(log_x)), -1), _TINY
-    )
-
-  body = jnp.where(inside, jnp.exp(log_q) * (log_q - log_p), 0.0)
-  p_tail, q_tail = tail(log_p), tail(log_q)
-  kl = jnp.sum(body, -1) + q_tail * (jnp.log(q_tail) - jnp.log(p_tail))
+def _top_k_kl(own, other, inside):
+  p, q = jnp.exp(own.logs), jnp.exp(other.logs)
+  p_tail = jnp.maximum(own.mean(jnp.where(inside, 0.0, p)), _TINY)
+  q_tail = jnp.maximum(other.mean(jnp.where(inside, 0.0, q)), _TINY)
+  body = other.mean(jnp.where(inside, q * (other.logs - own.logs), 0.0))
+  body += other.mean(jnp.where(inside, q, 0.0)) * (other.slip - own.slip)
+  kl = body + q_tail * (jnp.log(q_tail) - jnp.log(p_tail))
   return jnp.maximum(kl, 0.0), q_tail / p_tail
 
 

@@ -22,8 +22,8 @@ from jaxvlm.logitstats import Divergences, TokenStats, measure, pull_back
 
 __all__ = ["TokenStats", "token_stats"]
 
-# Bytes of logits, per device: as many are kept rather than made twice, and
-# if there are more, a chunk has as many.
+# Bytes of logits per device: up to the first they are kept for the way back;
+# beyond it they are made twice, in chunks of the second.
 _KEPT_BYTES = 256 * 2**20
 _CHUNK_BYTES = 64 * 2**20
 

@@ -111,11 +111,6 @@ def make_programs(
   steps = {}
   for name, objective in kinds.items():
     stage: StageConfig = getattr(study, name)
-    if stage.micro_batches < 1 or stage.prompts % stage.micro_batches:
-      raise ValueError(
-        f"{name}.prompts is {stage.prompts}, expected a multiple of"
-        f" {name}.micro_batches, which is {stage.micro_batches}"
-      )
     steps[name] = step(objective, stage.optimizer, stage.micro_batches)
   e = study.evaluation
   return Programs(

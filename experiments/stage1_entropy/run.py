@@ -43,9 +43,8 @@ def settings_for(argv: list[str]) -> StudyConfig:
   early = flags.FlagValues()
   flags.DEFINE_enum_class("scale", Scale.LAPTOP, Scale, "", flag_values=early)
   flags.DEFINE_bool("quick", False, "", flag_values=early)
-  known = [a for a in argv if a.lstrip("-").split("=")[0] in
-           ("scale", "quick", "noquick")]  # fmt: skip
-  early([argv[0], *known])
+  early.set_gnu_getopt(True)  # values of the other flags stand in between
+  early(argv, known_only=True)
   config = settings.CONFIGS[early.scale]()
   return settings.quick(config) if early.quick else config
 
@@ -90,6 +89,9 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
   found = problems.load(config, chat)
   programs = arms.make_programs(config, student, teacher, chat)
+  if _DRY_RUN.value:
+    print("dry run: settings, models, tokenizer and data are usable")
+    return workdir
   workdir.mkdir(parents=True, exist_ok=True)
   (workdir / "config.json").write_text(
     json.dumps(
@@ -103,9 +105,6 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
       indent=1,
     )
   )
-  if _DRY_RUN.value:
-    print("dry run: settings, models, tokenizer and data are usable")
-    return workdir
   base = jax.tree.map(jax.numpy.asarray, base)
   teacher_params = jax.tree.map(jax.numpy.asarray, teacher_params)
   for seed in range(config.first_seed, config.first_seed + config.seeds):

@@ -1,17 +1,23 @@
 """Evaluation: what is measured per sample, stored, and summed up."""
 
+import dataclasses
+import io
 import itertools
+import logging
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from jaxvlm.data.rows import Row
+from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.rows import Bucket, Encoder, Row
 from jaxvlm.eval import harness
 from jaxvlm.eval.harness import Evaluation, ProblemSet
 from jaxvlm.sampling import Samples
+from tests import tiny
 
 ACCURACY = np.float32([[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
 LENGTHS = np.array([[2, 4, 1, 3], [5, 5, 5, 5], [1, 1, 2, 4]])
@@ -86,6 +92,68 @@ def test_arrays_come_back_through_npz_without_pickle(tmp_path):
   assert again.summary() == e.summary()
 
 
+@dataclasses.dataclass(frozen=True)
+class Words:
+  """As much of a chat as rows need: a word is its length."""
+
+  layout = tiny.CONFIG.layout
+  pad_id = tiny.PAD
+  image_token_id = tiny.IMAGE
+
+  def prompt(self, question, grids):
+    pictures = sum(h * w // 4 for _, h, w in grids)
+    return [1, *[tiny.IMAGE] * pictures, *map(len, question.split())]
+
+
+def png(width, height):
+  file = io.BytesIO()
+  noise = np.random.default_rng(width).integers(0, 256, (height, width, 3))
+  Image.fromarray(noise.astype(np.uint8)).save(file, "PNG")
+  return file.getvalue()
+
+
+def encoder():
+  buckets = (Bucket(8, 16), Bucket(16, 64))
+  return Encoder(Words(), PixelBudget(56 * 56, 112 * 112), buckets, 8)
+
+
+def test_problem_sets_batch_by_bucket_and_fill_the_last():
+  sizes = [(56, 56), (112, 112), (56, 56), (56, 56), (112, 84), (56, 56)]
+  rows = [
+    Row(f"r{i}", "how far " + "x" * i, "1", (png(*size),))
+    for i, size in enumerate(sizes)
+  ]
+  found = harness.make_problem_set("toy", rows, encoder(), 3)
+  assert [r.id for r in found.rows] == [r.id for r in rows]
+  indices = [index.tolist() for _, index in found.batches]
+  assert indices == [[0, 2, 3], [5, -1, -1], [1, 4, -1]]
+  shapes = [prompts.tokens.shape for prompts, _ in found.batches]
+  assert shapes == [(3, 8), (3, 8), (3, 16)]
+  for prompts, index in found.batches:
+    for row, problem in enumerate(index):
+      words = rows[problem].question.split() if problem >= 0 else None
+      if words:
+        assert prompts.tokens[row, -1] == len(words[-1])
+  # What fills a batch repeats its rows.
+  prompts, _ = found.batches[2]
+  np.testing.assert_array_equal(prompts.patches[2], prompts.patches[0])
+
+
+def test_a_picture_that_breaks_off_is_a_named_drop(caplog):
+  whole = png(56, 56)
+  broken = whole[: len(whole) // 2]  # its header is fine
+  rows = [
+    Row("a", "q", "1", (whole,)),
+    Row("b", "q", "1", (broken,)),
+    Row("c", "q", "1", ("/nowhere.png",)),
+    Row("d", "q", "1"),
+  ]
+  with caplog.at_level(logging.WARNING):
+    found = harness.make_problem_set("toy", rows, encoder(), 2)
+  assert [r.id for r in found.rows] == ["a", "d"]
+  assert "dropped b" in caplog.text and "/nowhere.png" in caplog.text
+
+
 T, EOS = 3, 9
 
 
@@ -106,7 +174,9 @@ def generate(params, prompts, key, ids):
   """Tokens that name the problem, and noise by (key, id)."""
   calls.append(np.asarray(ids))
   n, g = len(ids), 2
-  fold = jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (g,)))
+  fold = jax.vmap(
+    lambda i: jax.random.uniform(jax.random.fold_in(key, i), (g,))
+  )
   noise = np.asarray(fold(jnp.asarray(ids)))
   mask = np.ones((n, g, T), bool)
   mask[:, 1, 2] = False

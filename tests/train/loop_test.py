@@ -184,9 +184,7 @@ def test_resuming_compiles_nothing_anew(tmp_path):
 
 def test_another_identity_is_refused_and_nothing_is_lost(tmp_path):
   run(tmp_path)
-  before = {
-    p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()
-  }
+  before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
   with pytest.raises(ValueError, match="model 'regression', expected 'other'"):
     run(tmp_path, identity={"model": "other"})
   after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

@@ -211,10 +211,9 @@ def test_the_state_is_donated_and_frozen_is_not():
 def test_metrics_are_those_of_the_batch_before_the_update():
   state, frozen = start()
   batch = example()
-  error = (batch["x"] @ np.array([0.5, -0.5, 1.0]) - batch["y"]) ** 2
-  gradient = 2 / 8 * batch["x"].T @ (
-    batch["x"] @ np.array([0.5, -0.5, 1.0]) - batch["y"]
-  )
+  residual = batch["x"] @ np.array([0.5, -0.5, 1.0]) - batch["y"]
+  error = residual**2
+  gradient = 2 / 8 * batch["x"].T @ residual
   _, metrics = step()(state, frozen, batch)
   assert metrics["loss/total"] == pytest.approx(error.mean(), rel=1e-5)
   assert metrics["loss/mse"] == pytest.approx(error.mean(), rel=1e-5)
