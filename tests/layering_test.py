@@ -100,7 +100,10 @@ def test_nothing_is_evaluated():
 @pytest.mark.parametrize(
   "room,forbidden",
   [
-    ("jaxvlm.losses", "flax transformers absl orbax grain numpyro jaxvlm.models"),
+    (
+      "jaxvlm.losses",
+      "flax transformers absl orbax grain numpyro jaxvlm.models",
+    ),
     ("jaxvlm.tokenstats", "flax transformers absl orbax grain"),
     ("jaxvlm.rewards", "jax flax torch"),
     ("jaxvlm.data.rows", "jax flax torch grain"),

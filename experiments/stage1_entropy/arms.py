@@ -38,6 +38,7 @@ from jaxvlm.typing import Model, Params
 ARMS = ("base", "sft_early", "sft_over", "opd")
 _GRPO = 1  # folded into keys and seeds, so that stages draw apart
 _STAGE1 = 0
+_EVALUATION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +185,7 @@ def measure(
         problems,
         generate,
         params,
-        jax.random.key(lab.seed),
+        lab.key(_EVALUATION),
         decode=lab.problems.chat.decode,
         reward=geometry3k_reward,
       )
@@ -373,7 +374,7 @@ def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
   ids = np.maximum(index, 0).astype(np.int32)
   for stage, params in policies.items():
     samples = jax.device_get(
-      lab.programs.evaluate(params, prompts, jax.random.key(lab.seed), ids)
+      lab.programs.evaluate(params, prompts, lab.key(_EVALUATION), ids)
     )
     for entry, i in zip(shown, chosen, strict=True):
       for g in range(min(2, samples.tokens.shape[1])):

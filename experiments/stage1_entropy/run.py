@@ -20,6 +20,7 @@ from experiments.stage1_entropy.config import Scale, StudyConfig
 from jaxvlm import __version__, assets
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
+from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import Config, load_pretrained
 from jaxvlm.sharding import device_layout
 
@@ -33,6 +34,10 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
   "dry_run", False, "check everything, train nothing"
 )
+
+
+# Calls with one workdir share all other settings.
+_MAY_CHANGE = {"arms", "seeds", "first_seed"}
 
 
 def settings_for(argv: list[str]) -> StudyConfig:
@@ -92,19 +97,7 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   if _DRY_RUN.value:
     print("dry run: settings, models, tokenizer and data are usable")
     return workdir
-  workdir.mkdir(parents=True, exist_ok=True)
-  (workdir / "config.json").write_text(
-    json.dumps(
-      {
-        **configs.to_json(config),
-        "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "version": __version__,
-        "jax": jax.__version__,
-        "device_layout": device_layout(),
-      },
-      indent=1,
-    )
-  )
+  record_settings(config, workdir)
   base = jax.tree.map(jax.numpy.asarray, base)
   teacher_params = jax.tree.map(jax.numpy.asarray, teacher_params)
   for seed in range(config.first_seed, config.first_seed + config.seeds):
@@ -115,10 +108,10 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
       teacher=teacher_params,
       identity={
         "settings": configs.digest(
-          # What may change between calls: which arms and seeds to run.
           dataclasses.replace(config, arms=(), seeds=1, first_seed=0)
         ),
-        "model": configs.digest(student),
+        "student": qwen2_5_vl.fingerprint(student_dir),
+        "teacher": qwen2_5_vl.fingerprint(teacher_dir),
         "data": found.traces.digest + found.prompts.digest,
         "version": __version__,
         "device_layout": device_layout(),
@@ -145,6 +138,50 @@ def cache_programs(folder: pathlib.Path) -> None:
   """
   folder.mkdir(parents=True, exist_ok=True, mode=0o700)
   jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+
+
+def record_settings(config: StudyConfig, workdir: pathlib.Path) -> None:
+  """Writes config.json; refuses a workdir made with other settings.
+
+  Raises:
+    ValueError: naming the settings that differ.
+  """
+  path = workdir / "config.json"
+  if path.is_file():
+    saved = json.loads(path.read_text())
+    names = configs.to_json(config).keys() - _MAY_CHANGE
+    different = _differences(
+      {name: saved.get(name) for name in names},
+      {name: configs.to_json(config)[name] for name in names},
+    )
+    if different:
+      raise ValueError(
+        f"{workdir} was made with other settings: {'; '.join(different)}."
+        " Give the same ones to resume, or another --workdir"
+      )
+  workdir.mkdir(parents=True, exist_ok=True)
+  record = {
+    **configs.to_json(config),
+    "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+    "version": __version__,
+    "jax": jax.__version__,
+    "devices": device_layout(),
+  }
+  partial = path.with_suffix(".partial")
+  partial.write_text(json.dumps(record, indent=1))
+  partial.replace(path)
+
+
+def _differences(saved: dict, now: dict, prefix: str = "") -> list[str]:
+  """Returns "name: old there, new here" of every leaf that differs."""
+  out = []
+  for name in sorted(saved.keys() | now.keys()):
+    old, new = saved.get(name), now.get(name)
+    if isinstance(old, dict) and isinstance(new, dict):
+      out += _differences(old, new, f"{prefix}{name}.")
+    elif old != new:
+      out.append(f"{prefix}{name} is {old} there, {new} here")
+  return out
 
 
 def _fits(folder: str | pathlib.Path, model: Config, chat: chats.Chat) -> None:

@@ -123,7 +123,7 @@ def make_train_step(
 
   def step(state, frozen, batch):
     loss, stats, grads = gradients(state.trainable, frozen, batch)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     ok, guard = guards.check(state.guard, loss, norm)
     updates, opt_state = optimizer.update(
       grads, state.opt_state, state.trainable

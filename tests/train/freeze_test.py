@@ -23,7 +23,9 @@ def test_the_parts_add_up_and_share_nothing():
   assert merge_params(frozen, trainable) == PARAMS
 
 
-@pytest.mark.parametrize("pattern,what", [("vision", "nothing"), (".", "every")])
+@pytest.mark.parametrize(
+  "pattern,what", [("vision", "nothing"), (".", "every")]
+)
 def test_a_pattern_must_freeze_a_part(pattern, what):
   with pytest.raises(ValueError, match=what):
     split_params(PARAMS, pattern)

@@ -3,6 +3,7 @@
 from jaxvlm.models.qwen2_5_vl.config import Config, VisionConfig
 from jaxvlm.models.qwen2_5_vl.convert import (
   batch_from_hf,
+  fingerprint,
   load_pretrained,
   save_pretrained,
 )
@@ -13,6 +14,7 @@ __all__ = [
   "VisionConfig",
   "batch_from_hf",
   "bind",
+  "fingerprint",
   "init",
   "load_pretrained",
   "logits",

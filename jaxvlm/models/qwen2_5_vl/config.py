@@ -14,18 +14,19 @@ from jaxvlm.data.layout import VisionLayout
 _INERT = frozenset(
   "architectures model_type transformers_version torch_dtype dtype use_cache"
   " attention_dropout max_window_layers use_sliding_window sliding_window"
-  " layer_types bos_token_id vision_token_id spatial_patch_size in_channels"
+  " layer_types vision_token_id spatial_patch_size in_channels"
   " in_chans tokens_per_second _name_or_path output_attentions"
   " output_hidden_states return_dict chunk_size_feed_forward"
   " is_encoder_decoder id2label label2id problem_type text_config"
   " vision_config rope_scaling rope_parameters rope_theta"
-  " _attn_implementation_autoset eos_token_id pad_token_id".split()
+  " _attn_implementation_autoset pad_token_id".split()
 )
 # Fields that a config.json may leave out; any other gap would silently be
 # filled with the 3B model's value.
 _OPTIONAL = frozenset(
   "max_position_embeddings initializer_range image_token_id video_token_id"
-  " vision_start_token_id vision_end_token_id".split()
+  " vision_start_token_id vision_end_token_id bos_token_id"
+  " eos_token_id".split()
 )
 _REQUIRED_ACT = "silu"
 
@@ -73,6 +74,9 @@ class Config:
   video_token_id: int = 151656
   vision_start_token_id: int = 151652
   vision_end_token_id: int = 151653
+  # Kept for transformers; we take the end of a turn from the tokenizer.
+  bos_token_id: int | None = 151643
+  eos_token_id: int | None = 151645
   vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
 
   def __post_init__(self):

@@ -78,6 +78,8 @@ def nano(
     video_token_id=special["<|video_pad|>"],
     vision_start_token_id=special["<|vision_start|>"],
     vision_end_token_id=special["<|vision_end|>"],
+    bos_token_id=special["<|endoftext|>"],
+    eos_token_id=special["<|im_end|>"],
     vision=VisionConfig(
       depth=4,
       hidden_size=vision_width,
