@@ -117,7 +117,7 @@ def laptop() -> StudyConfig:
     sft_early=StageConfig(20, 32, 1, optimizer=_constant(5e-4)),
     sft_over=StageConfig(240, 32, 1, 80, optimizer=_constant(5e-4)),
     opd=StageConfig(60, 16, 2, optimizer=_constant(5e-4)),
-    grpo=GRPOConfig(60, 16, 8, optimizer=_constant(3e-4)),
+    grpo=GRPOConfig(60, 24, 8, optimizer=_constant(2e-4)),
   )
 
 
