@@ -14,7 +14,7 @@ import sys
 import jax
 from absl import app, flags
 
-from experiments.stage1_entropy import arms, problems, report
+from experiments.stage1_entropy import arms, notes, problems, report, summary
 from experiments.stage1_entropy import config as settings
 from experiments.stage1_entropy.config import Scale, StudyConfig
 from jaxvlm import __version__, assets
@@ -122,7 +122,8 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
     arms.measure_teacher(lab)
     for arm in config.arms:
       arms.run_arm(lab, arm, base)
-  return report.write_report(workdir)
+  summary.write_summary(workdir)
+  return report.write_report(workdir, notes=notes.NOTES)
 
 
 def quiet() -> None:

@@ -1,0 +1,3 @@
+"""Explanations printed with a claim's verdict, written after the runs."""
+
+NOTES: dict[str, str] = {}
