@@ -10,7 +10,12 @@ from jaxvlm.losses.arguments import (
   check_range,
   check_same_shape,
 )
-from jaxvlm.losses.parts import clipped_objective, keep, policy_ratio
+from jaxvlm.losses.parts import (
+  MAX_LOG_RATIO,
+  clipped_objective,
+  keep,
+  policy_ratio,
+)
 from jaxvlm.metrics import Mean, masked_mean
 
 
@@ -57,9 +62,10 @@ def sequence_mean(
 def constant_length(
   mask: Array, length: int, *, normalizer: Array | float | None = None
 ) -> Array:
-  """Every token weighs the same in every batch: w = mask / (L·Z).
+  """A token weighs the same whatever its completion's length: mask / (L·Z).
 
-  Dr. GRPO, arXiv:2503.20783, Section 3.3.
+  Dr. GRPO, arXiv:2503.20783, Section 3.3. Rows without a token do not count
+  as sequences; give `normalizer` for a constant over batches with such rows.
 
   Args:
     mask: bool[..., T].
@@ -221,7 +227,9 @@ def grpo_loss(
 def _k3(logprobs: Array, other: Array) -> Array:
   """Estimates KL(π‖other) >= 0 from a sample of π (Schulman's k3)."""
   gap = other - logprobs
-  return jnp.expm1(gap) - gap
+  # Capped like the ratio: an infinite term would turn a coefficient of 0,
+  # or a metric that is only logged, into NaN.
+  return jnp.expm1(jnp.minimum(gap, MAX_LOG_RATIO)) - gap
 
 
 def _per_token(advantages: Array, mask: Array) -> Array:

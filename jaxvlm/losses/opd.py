@@ -29,9 +29,11 @@ def opd_loss(
 
   L = (1/Z) Σ_t D(π_θ(·|s_t), π_T(·|s_t))
 
-  GKD, arXiv:2306.13649, Eq. 4. Which D is the caller's choice of a field of
-  `TokenStats`: `reverse_kl` (OPD), `forward_kl`, `jsd`, `top_k_kl`. Samples
-  are data here: no gradient flows through the choice of the states s_t.
+  GKD, arXiv:2306.13649, Eq. 4, but for the mean: over the batch's tokens, as
+  the published curves per token are, not over responses. Which D is the
+  caller's choice of a field of `TokenStats`: `reverse_kl` (OPD),
+  `forward_kl`, `jsd`, `top_k_kl`. Samples are data here: no gradient flows
+  through the choice of the states s_t.
 
   Args:
     kl: f32[..., T] divergence per token, nats, differentiable.

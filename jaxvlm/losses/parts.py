@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-_MAX_LOG_RATIO = 80.0  # exp of more overflows float32
+MAX_LOG_RATIO = 80.0  # exp of more overflows float32
 
 
 def keep(x: Array, mask: Array) -> Array:
@@ -32,7 +32,7 @@ def policy_ratio(gap: Array) -> Array:
   An infinite ratio that is clipped away afterwards would still turn the
   gradient into 0 · ∞.
   """
-  return jnp.exp(jnp.minimum(gap, _MAX_LOG_RATIO))
+  return jnp.exp(jnp.minimum(gap, MAX_LOG_RATIO))
 
 
 def clipped_objective(

@@ -95,6 +95,7 @@ def library_stats(hidden, head, th, tw, targets, mask, temperature, cotangents):
       teacher_hidden=th,
       teacher_head=tw,
       jsd_beta=0.5,
+      chunk=4,  # nine tokens: two chunks and a remainder
     )
     fields = {name: getattr(stats, name) for name in FIELDS}
     total = sum(jnp.sum(cotangents[n] * fields[n]) for n in cotangents)
@@ -159,6 +160,10 @@ def test_token_statistics(seed):
 # --- SFT and SFT-C
 
 
+def library_sft(logprobs, means, mask, **settings):
+  return losses.sft_loss(logprobs, mask, mean_vocab_logprobs=means, **settings)
+
+
 @cases
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_sft(seed, smoothing):
@@ -166,17 +171,9 @@ def test_sft(seed, smoothing):
   mask = draw_mask(rng)
   logprobs, means = draw(rng, mask), draw(rng, mask, -9, -3)
   normalizer = [None, 17.0][seed % 2]
-
-  def loss(logprobs, means, mask):
-    return losses.sft_loss(
-      logprobs,
-      mask,
-      label_smoothing=smoothing,
-      mean_vocab_logprobs=means,
-      normalizer=normalizer,
-    )
-
-  value, grads = graded(loss, (0, 1))(logprobs, means, mask)
+  value, grads = graded(
+    library_sft, (0, 1), label_smoothing=smoothing, normalizer=normalizer
+  )(logprobs, means, mask)
 
   def oracle(logprobs, means):
     return cold.sft(
@@ -269,30 +266,33 @@ def test_opd_policy_gradient(seed, spread):
 # --- preferences
 
 
+def weighted_rows(logprobs, mask, *, of):
+  """A scalar of both results in which every row has a weight of its own."""
+  total, mean = of(logprobs, mask)
+  weights = np.arange(1, ROWS + 1, dtype=np.float32)
+  return (weights * total - 3 * weights[::-1] * mean).sum(), {}
+
+
 @cases
 def test_sequence_logprobs(seed):
   rng = np.random.default_rng(seed)
   mask = draw_mask(rng)
   logprobs = draw(rng, mask)
-  row_weights = rng.normal(size=(2, ROWS)).astype(np.float32)
-
-  def weighted(of, logprobs):
-    total, mean = of(logprobs, mask)
-    return (row_weights[0] * total + row_weights[1] * mean).sum()
-
   for got, want in zip(
     losses.sequence_logprobs(logprobs, mask),
     cold.sequence_logprobs(logprobs, mask),
     strict=True,
   ):
     agree(got, want)
-  grad = jax.grad(lambda x: weighted(losses.sequence_logprobs, x))(logprobs)
-  agree_gradient(
-    grad,
-    cold.difference_quotient(
-      lambda x: weighted(cold.sequence_logprobs, x), logprobs
-    ),
+  value, (grad,) = graded(weighted_rows, of=losses.sequence_logprobs)(
+    logprobs, mask
   )
+
+  def oracle(logprobs):
+    return weighted_rows(logprobs, mask, of=cold.sequence_logprobs)[0]
+
+  agree(value, oracle(logprobs))
+  agree_gradient(grad, cold.difference_quotient(oracle, logprobs))
 
 
 def draw_pairs(rng):
@@ -353,6 +353,11 @@ def test_cooling_weight(seed):
   )
 
 
+def library_cw_dpo(*args, **settings):
+  *pair, means, mask = args
+  return losses.cw_dpo_loss(*pair, means, mask=mask, **settings)
+
+
 @cases
 @pytest.mark.parametrize("differentiate_weight", [False, True])
 def test_cw_dpo(seed, differentiate_weight):
@@ -366,16 +371,13 @@ def test_cw_dpo(seed, differentiate_weight):
     mask[:] = False
   cooling = {"floor": -3.0, "tau": 0.8}
 
-  def loss(*args):
-    return losses.cw_dpo_loss(
-      *args,
-      beta=0.3,
-      mask=mask,
-      differentiate_weight=differentiate_weight,
-      **cooling,
-    )
-
-  got = graded(loss, (0, 1, 2, 3, 4))(*pair, means)
+  got = graded(
+    library_cw_dpo,
+    (0, 1, 2, 3, 4),
+    beta=0.3,
+    differentiate_weight=differentiate_weight,
+    **cooling,
+  )(*pair, means, mask)
   held = cold.cooling_weight(means, **cooling)
 
   def oracle(*pair, weights=held):
@@ -390,6 +392,15 @@ def test_cw_dpo(seed, differentiate_weight):
   agree_gradient(got[1][4], want)
 
 
+def library_cw_dpo_from_tokens(
+  tokens, mask, chosen, ref_chosen, ref_rejected, **settings
+):
+  total, mean = losses.sequence_logprobs(tokens, mask)
+  return losses.cw_dpo_loss(
+    chosen, total, ref_chosen, ref_rejected, mean, **settings
+  )
+
+
 @cases
 def test_cw_dpo_from_tokens(seed):
   """Through the tokens, the weight's gradient joins the loser's own."""
@@ -398,18 +409,6 @@ def test_cw_dpo_from_tokens(seed):
   tokens = draw(rng, mask)
   fixed = [near(rng, np.full(ROWS, -9.0), 4) for _ in range(3)]
   cooling = {"floor": -2.5, "tau": 0.6}
-
-  def library(tokens, differentiate_weight):
-    total, mean = losses.sequence_logprobs(tokens, mask)
-    return losses.cw_dpo_loss(
-      fixed[0],
-      total,
-      *fixed[1:],
-      mean,
-      beta=0.2,
-      differentiate_weight=differentiate_weight,
-      **cooling,
-    )[0]
 
   def oracle(tokens, held=None):
     total, mean = cold.sequence_logprobs(tokens, mask)
@@ -420,22 +419,46 @@ def test_cw_dpo_from_tokens(seed):
   constant = cold.difference_quotient(lambda x: oracle(x, held), tokens)
   full = cold.difference_quotient(oracle, tokens)
   assert np.abs(constant - full).max() > 1e-3
-  agree(library(tokens, False), oracle(tokens))
-  agree_gradient(jax.grad(library)(tokens, False), constant)
-  agree_gradient(jax.grad(library)(tokens, True), full)
+  for differentiate_weight, want in ((False, constant), (True, full)):
+    value, (grad,) = graded(
+      library_cw_dpo_from_tokens,
+      beta=0.2,
+      differentiate_weight=differentiate_weight,
+      **cooling,
+    )(tokens, mask, *fixed)
+    agree(value, oracle(tokens))
+    agree_gradient(grad, want)
 
 
 # --- GRPO
 
 
+# The equations' 1/G leaves open what a row without tokens is; the library says
+# padding, and counts the rows that hold one.
+FULL_ROWS = ROWS - 1
 NORMALIZATIONS = {
   "tokens": (losses.token_mean, cold.per_token),
-  "sequences": (losses.sequence_mean, cold.per_sequence(ROWS)),
+  "sequences": (losses.sequence_mean, cold.per_sequence(FULL_ROWS)),
   "constant": (
     lambda mask: losses.constant_length(mask, 8),
-    cold.per_length(ROWS, 8),
+    cold.per_length(FULL_ROWS, 8),
   ),
 }
+
+
+def library_grpo(
+  logprobs, old, advantages, ref, mask, *, normalization, **settings
+):
+  weights, _ = NORMALIZATIONS[normalization]
+  return losses.grpo_loss(
+    logprobs,
+    old,
+    advantages,
+    mask,
+    weights=weights(mask),
+    ref_logprobs=ref,
+    **settings,
+  )
 
 
 @cases
@@ -448,24 +471,10 @@ def test_grpo(seed, normalization, kl_coef):
   old, ref = near(rng, logprobs), near(rng, logprobs, 1.0)
   advantages = rng.normal(size=ROWS).astype(np.float32)
   advantages[EMPTY_ROW] = 1.0
-  weights, per = NORMALIZATIONS[normalization]
-  clip = {"clip_low": 0.2, "clip_high": 0.28}
-
-  def loss(logprobs, old, advantages, ref, mask):
-    return losses.grpo_loss(
-      logprobs,
-      old,
-      advantages,
-      mask,
-      weights=weights(mask),
-      ref_logprobs=ref,
-      kl_coef=kl_coef,
-      **clip,
-    )
-
-  value, grads = graded(loss, (0, 1, 2, 3))(
-    logprobs, old, advantages, ref, mask
-  )
+  settings = {"clip_low": 0.2, "clip_high": 0.28, "kl_coef": kl_coef}
+  value, grads = graded(
+    library_grpo, (0, 1, 2, 3), normalization=normalization, **settings
+  )(logprobs, old, advantages, ref, mask)
 
   def oracle(logprobs):
     return cold.grpo(
@@ -473,10 +482,9 @@ def test_grpo(seed, normalization, kl_coef):
       old,
       advantages,
       mask,
-      normalization=per,
+      normalization=NORMALIZATIONS[normalization][1],
       ref_logprobs=ref,
-      kl_coef=kl_coef,
-      **clip,
+      **settings,
     )
 
   agree(value, oracle(logprobs))

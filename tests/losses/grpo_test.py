@@ -176,3 +176,18 @@ M = jnp.ones((2, 3), bool)
 def test_bad_input_is_named(call, message):
   with pytest.raises(ValueError, match=message):
     call()
+
+
+def test_a_far_reference_leaves_loss_and_gradient_finite():
+  """log π_ref − log π_θ of 94 nats once made 0 · inf out of a monitor."""
+  logprobs, ref = jnp.full((1, 2), -95.0), jnp.full((1, 2), -1.0)
+  mask, advantages = jnp.ones((1, 2), bool), jnp.ones(1)
+
+  def loss(logprobs, kl_coef):
+    return grpo_loss(
+      logprobs, logprobs, advantages, mask, ref_logprobs=ref, kl_coef=kl_coef
+    )[0]
+
+  for kl_coef in (0.0, 0.01):
+    value, gradient = jax.value_and_grad(loss)(logprobs, kl_coef)
+    assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
