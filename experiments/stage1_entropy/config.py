@@ -112,11 +112,13 @@ def _constant(lr: float) -> OptimizerConfig:
 
 
 def laptop() -> StudyConfig:
-  """Ten minutes on two cores."""
+  """Eight minutes on two cores."""
+  # SFT stops where validation accuracy peaked in a run of 240 steps that was
+  # measured every 80; the over-trained arm goes on to the end of it.
   return StudyConfig(
-    sft_early=StageConfig(20, 32, 1, optimizer=_constant(5e-4)),
+    sft_early=StageConfig(80, 32, 1, 80, optimizer=_constant(5e-4)),
     sft_over=StageConfig(240, 32, 1, 80, optimizer=_constant(5e-4)),
-    opd=StageConfig(60, 16, 2, optimizer=_constant(5e-4)),
+    opd=StageConfig(120, 24, 2, 40, optimizer=_constant(3e-4)),
     grpo=GRPOConfig(60, 24, 8, optimizer=_constant(2e-4)),
   )
 
