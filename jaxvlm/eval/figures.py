@@ -124,7 +124,7 @@ def panel(
   with matplotlib.rc_context(_LOOK):
     figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white")
     backend_agg.FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.15, 0.145, 0.825, 0.67))
+    axes = figure.add_axes((0.175, 0.145, 0.80, 0.67))
     for curve in curves:
       _draw(axes, curve)
     for level in levels:
