@@ -90,8 +90,8 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   teacher, teacher_params = load_pretrained(teacher_dir)
   chat = chats.load(student_dir, student.layout)
   _fits(student_dir, student, chat)
-  _fits(teacher_dir, teacher, chat)
   _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
+  _fits(teacher_dir, teacher, chat)
   found = problems.load(config, chat)
   programs = arms.make_programs(config, student, teacher, chat)
   if _DRY_RUN.value:

@@ -7,6 +7,7 @@ import numpy as np
 from absl import app, flags
 
 from jaxvlm.data import rows as rows_lib
+from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder, Row
 from jaxvlm.rewards import extract_boxed
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
     text = model.chat.decode(tokens)
     answers[extract_boxed(text) or "(no boxed answer)"] += 1
     if _COLOR.value:
-      text = _paint(model.chat.tokenizer, tokens, samples.entropies[0, g])
+      text = _paint(model.chat, tokens, samples.entropies[0, g])
     print(text)
   if _N.value > 1:
     print(f"\n{len(answers)} distinct answers in {_N.value}:")
@@ -70,11 +71,13 @@ def main(argv: list[str]) -> None:
       print(f"{count:5d}  {answer}")
 
 
-def _paint(tokenizer, tokens: list[int], entropies: np.ndarray) -> str:
+def _paint(chat: Chat, tokens: list[int], entropies: np.ndarray) -> str:
   parts = []
   for token, entropy in zip(tokens, entropies, strict=False):
+    if token == chat.eos_id:
+      break
     shade = min(int(entropy / _SCALE * len(_SHADES)), len(_SHADES) - 1)
-    parts.append(f"\033[38;5;{_SHADES[shade]}m{tokenizer.decode([token])}")
+    parts.append(f"\033[38;5;{_SHADES[shade]}m{chat.tokenizer.decode([token])}")
   return "".join(parts) + "\033[0m"
 
 

@@ -113,7 +113,7 @@ def png(width, height):
 
 
 def encoder():
-  buckets = (Bucket(8, 16), Bucket(16, 64))
+  buckets = (Bucket(8, 16), Bucket(24, 64))
   return Encoder(Words(), PixelBudget(56 * 56, 112 * 112), buckets, 8)
 
 
@@ -128,7 +128,7 @@ def test_problem_sets_batch_by_bucket_and_fill_the_last():
   indices = [index.tolist() for _, index in found.batches]
   assert indices == [[0, 2, 3], [5, -1, -1], [1, 4, -1]]
   shapes = [prompts.tokens.shape for prompts, _ in found.batches]
-  assert shapes == [(3, 8), (3, 8), (3, 16)]
+  assert shapes == [(3, 8), (3, 8), (3, 24)]
   for prompts, index in found.batches:
     for row, problem in enumerate(index):
       words = rows[problem].question.split() if problem >= 0 else None

@@ -380,6 +380,7 @@ def test_real_pictures_take_the_same_path(tmp_path, finish, official):
     "--data.min_pixels=3136",
     "--data.max_pixels=25088",
     "--data.max_new_tokens=160",
+    "--data.max_dropped=0.2",
     f"--workdir={tmp_path}",
   )
   assert code == 0, output

@@ -1,5 +1,6 @@
 """The `jaxvlm` command, as a person types it."""
 
+import re
 import subprocess
 import sys
 
@@ -51,7 +52,9 @@ def test_sample_answers_and_counts(picture):
   )
   assert done.returncode == 0, done.stderr
   assert "distinct answers in 4" in done.stdout
-  assert "\033[38;5;" in done.stdout and "\\boxed" in done.stdout
+  assert "\033[38;5;" in done.stdout
+  plain = re.sub(r"\033\[[0-9;]*m", "", done.stdout)
+  assert "\\boxed" in plain and "<|im_end|>" not in plain
 
 
 def test_missing_picture_is_named(picture):

@@ -90,6 +90,7 @@ def test_rollout_metrics_are_means_over_tokens():
   mask = BATCH.mask
   assert found == pytest.approx(
     {
+      "batch/tokens": mask.sum(),
       "rollout/entropy": drawn.entropies[mask].mean(),
       "rollout/neg_logprob": -drawn.logprobs[mask].mean(),
       "rollout/top1": drawn.top1[mask].mean(),
