@@ -97,9 +97,15 @@ def test_card_names_the_file_it_describes(name):
 def test_the_study_has_something_to_show():
   base, teacher = _scores("nano-base"), _scores("nano-teacher")
   assert 0.15 <= base["in_domain"]["accuracy"] <= 0.45
-  # The aim is 0.15: clocks are read no better than by chance (1 in 48).
-  assert 0.10 <= base["out_of_domain"]["accuracy"] <= 0.60
   assert teacher["in_domain"]["accuracy"] > 0.80
+
+
+@pytest.mark.xfail(
+  strict=True, reason="nano-base does not read clocks: 13 %, the aim is 15"
+)
+def test_the_base_has_something_to_lose_out_of_domain():
+  accuracy = _scores("nano-base")["out_of_domain"]["accuracy"]
+  assert 0.15 <= accuracy <= 0.60
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -19,6 +19,7 @@ from jaxvlm.data import images, layout
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import Grid
+from jaxvlm.data.prompts import EncodedPrompt, lay_out, pad_prompts
 from jaxvlm.typing import Batch, Prompts
 
 Picture = str | pathlib.Path | bytes | np.ndarray
@@ -170,18 +171,6 @@ def _bucket_of(row: Row, encoder: Encoder) -> int:
   )
 
 
-class EncodedPrompt(NamedTuple):
-  """One prompt before padding; fields as in `jaxvlm.typing.Prompts`."""
-
-  tokens: np.ndarray
-  positions: np.ndarray
-  next_position: int
-  image_slots: np.ndarray
-  patches: np.ndarray
-  patch_segments: np.ndarray
-  patch_positions: np.ndarray
-
-
 def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
   """Loads the pictures of a row and lays everything out.
 
@@ -196,26 +185,8 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
   ]
   grids = [grid for _, grid in loaded]
   tokens = np.array(chat.prompt(row.question, grids), np.int32)
-  arranged = layout.arrange(vision, grids)
-  positions, next_position = layout.mrope_positions(
-    vision, tokens, np.ones(len(tokens), bool), grids, chat.image_token_id
-  )
-  slots = np.full(len(tokens), -1, np.int32)
-  slots[tokens == chat.image_token_id] = arranged.merged_slots
-  patches = np.zeros((len(arranged.source), vision.patch_values), np.float32)
-  if loaded:
-    pixels = np.concatenate([p for p, _ in loaded])
-    filled = arranged.source >= 0
-    patches[filled] = pixels[arranged.source[filled]]
-  return EncodedPrompt(
-    tokens,
-    positions,
-    next_position,
-    slots,
-    patches,
-    arranged.segments,
-    arranged.positions,
-  )
+  pixels = [patches for patches, _ in loaded]
+  return lay_out(vision, tokens, grids, pixels, chat.image_token_id)
 
 
 def _fitting(encoded: EncodedPrompt, bucket: Bucket) -> EncodedPrompt:
@@ -234,29 +205,9 @@ def collate_prompts(
   encoded: Sequence[EncodedPrompt], bucket: Bucket, pad_id: int
 ) -> Prompts:
   """Pads prompts on the left and patches on the right to one bucket."""
-  n, (s, p) = len(encoded), bucket
-  values = encoded[0].patches.shape[1]
-  out = Prompts(
-    tokens=np.full((n, s), pad_id, np.int32),
-    mask=np.zeros((n, s), bool),
-    positions=np.ones((3, n, s), np.int32),
-    next_position=np.zeros(n, np.int32),
-    image_slots=np.full((n, s), -1, np.int32),
-    patches=np.zeros((n, p, values), np.float32),
-    patch_segments=np.full((n, p), -1, np.int32),
-    patch_positions=np.zeros((n, p, 2), np.int32),
-  )
-  for i, e in enumerate(encoded):
-    start, slots = s - len(e.tokens), len(e.patches)
-    out.tokens[i, start:] = e.tokens
-    out.mask[i, start:] = True
-    out.positions[:, i, start:] = e.positions
-    out.next_position[i] = e.next_position
-    out.image_slots[i, start:] = e.image_slots
-    out.patches[i, :slots] = e.patches
-    out.patch_segments[i, :slots] = e.patch_segments
-    out.patch_positions[i, :slots] = e.patch_positions
-  return out
+  first = [bucket.prompt_tokens - len(e.tokens) for e in encoded]
+  mask = np.arange(bucket.prompt_tokens) >= np.array(first)[:, None]
+  return pad_prompts(encoded, mask, bucket.patch_slots, pad_id)
 
 
 def collate_completions(

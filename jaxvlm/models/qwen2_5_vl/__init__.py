@@ -2,11 +2,11 @@
 
 from jaxvlm.models.qwen2_5_vl.config import Config, VisionConfig
 from jaxvlm.models.qwen2_5_vl.convert import (
-  batch_from_hf,
   fingerprint,
   load_pretrained,
   save_pretrained,
 )
+from jaxvlm.models.qwen2_5_vl.inputs import batch_from_hf
 from jaxvlm.models.qwen2_5_vl.model import bind, init, logits
 
 __all__ = [

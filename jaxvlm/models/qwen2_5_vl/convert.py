@@ -1,4 +1,4 @@
-"""The Hugging Face border: checkpoint folders and processor outputs.
+"""The Hugging Face border: checkpoint folders.
 
 One table maps parameter paths to transformers' names. Folders are safetensors
 only: nothing is ever unpickled.
@@ -17,10 +17,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxvlm.data import layout
 from jaxvlm.models.qwen2_5_vl import model
 from jaxvlm.models.qwen2_5_vl.config import Config
-from jaxvlm.typing import Batch, Params, Prompts
+from jaxvlm.typing import Params
 
 _SHARD_BYTES = 4 * 2**30
 _MEBIBYTE = 2**20
@@ -359,108 +358,3 @@ def save_pretrained(
   fields = config.to_dict()
   fields["torch_dtype"] = str(next(iter(shards[0].values())).dtype)
   (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
-
-
-def batch_from_hf(
-  config: Config,
-  input_ids: Any,
-  attention_mask: Any = None,
-  pixel_values: Any = None,
-  image_grid_thw: Any = None,
-) -> Batch:
-  """Turns the outputs of a Hugging Face processor into a prompts-only batch.
-
-  Args:
-    config: the architecture.
-    input_ids: int[N, S], padded on either side.
-    attention_mask: int[N, S]; all ones if None.
-    pixel_values: f32[patches, C] of all rows, or None without pictures.
-    image_grid_thw: int[pictures, 3] in order of appearance, or None.
-
-  Returns:
-    A Batch with G = 0 whose prompts keep the positions of `input_ids`.
-
-  Raises:
-    ValueError: image tokens, grids and pixel values that do not match.
-  """
-  tokens = np.asarray(input_ids, np.int32)
-  mask = np.ones_like(tokens, bool)
-  if attention_mask is not None:
-    mask = np.asarray(attention_mask).astype(bool)
-  if (tokens[mask] == config.video_token_id).any():
-    raise ValueError(
-      f"input_ids contain video token {config.video_token_id}: only pictures"
-      " are supported; sample frames as pictures"
-    )
-  grids = [] if image_grid_thw is None else np.asarray(image_grid_thw).tolist()
-  grids = [tuple(grid) for grid in grids]
-  pixels = np.zeros((0, config.layout.patch_values), np.float32)
-  if pixel_values is not None:
-    pixels = np.asarray(pixel_values, np.float32)
-  need = sum(t * h * w for t, h, w in grids)
-  if need != len(pixels):
-    raise ValueError(
-      f"image_grid_thw {grids} needs {need} patches, but pixel_values has"
-      f" {len(pixels)}"
-    )
-  rows = _grids_by_row(config, tokens, mask, grids)
-  return Batch(
-    prompts=_prompts(config, tokens, mask, rows, pixels),
-    tokens=np.zeros((len(tokens), 0, 1), np.int32),
-    mask=np.zeros((len(tokens), 0, 1), bool),
-  )
-
-
-def _grids_by_row(config, tokens, mask, grids):
-  """Deals pictures to rows by counting each row's image tokens."""
-  rows, queue = [], list(grids)
-  for i in range(len(tokens)):
-    left = int((tokens[i][mask[i]] == config.image_token_id).sum())
-    row = []
-    while left > 0 and queue:
-      layout.check_grid(config.layout, queue[0])
-      row.append(queue.pop(0))
-      left -= layout.image_tokens(config.layout, row[-1])
-    if left:
-      raise ValueError(
-        f"row {i}: its image tokens do not add up to whole pictures with"
-        f" grids {row} (off by {-left}); expected rows × columns /"
-        f" {config.layout.merge**2} tokens per picture"
-      )
-    rows.append(row)
-  if queue:
-    raise ValueError(
-      f"{len(queue)} picture(s) with grids {queue} have no image tokens in"
-      " input_ids"
-    )
-  return rows
-
-
-def _prompts(config, tokens, mask, rows, pixels) -> Prompts:
-  """Assembles Prompts; `pixels` hold all rows' patches in reading order."""
-  n, s = tokens.shape
-  arranged = [layout.arrange(config.layout, row) for row in rows]
-  p = max((len(a.source) for a in arranged), default=0)
-  out = Prompts(
-    tokens=tokens,
-    mask=mask,
-    positions=np.ones((3, n, s), np.int32),
-    next_position=np.zeros(n, np.int32),
-    image_slots=np.full((n, s), -1, np.int32),
-    patches=np.zeros((n, p, config.layout.patch_values), np.float32),
-    patch_segments=np.full((n, p), -1, np.int32),
-    patch_positions=np.zeros((n, p, 2), np.int32),
-  )
-  start = 0
-  for i, (row, a) in enumerate(zip(rows, arranged, strict=True)):
-    out.positions[:, i], out.next_position[i] = layout.mrope_positions(
-      config.layout, tokens[i], mask[i], row, config.image_token_id
-    )
-    is_image = mask[i] & (tokens[i] == config.image_token_id)
-    out.image_slots[i, is_image] = a.merged_slots
-    filled = np.flatnonzero(a.source >= 0)
-    out.patches[i, filled] = pixels[start + a.source[filled]]
-    out.patch_segments[i, : len(a.source)] = a.segments
-    out.patch_positions[i, : len(a.source)] = a.positions
-    start += sum(t * h * w for t, h, w in row)
-  return out
