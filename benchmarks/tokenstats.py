@@ -63,6 +63,26 @@ def chunked_stats(hidden, head, targets, mask, teacher=None, chunk=None):
   return stats.logprobs, stats.entropies, stats.reverse_kl
 
 
+def checkpointed_stats(hidden, head, targets, mask, teacher=None, chunk=256):
+  """The plain computation over chunks of tokens, each under checkpoint.
+
+  The alternative to the own backward pass of `token_stats`: fewer lines, and
+  the logits are computed once more.
+  """
+
+  @jax.checkpoint
+  def part(hidden, targets, mask, teacher_hidden):
+    pair = None if teacher is None else (teacher_hidden, teacher[1])
+    return plain_stats(hidden, head, targets, mask, pair)
+
+  cut = lambda x: x.reshape(-1, chunk, *x.shape[1:])  # noqa: E731
+  rows = (hidden, targets, mask, None if teacher is None else teacher[0])
+  _, stats = jax.lax.scan(
+    lambda _, row: (None, part(*row)), None, jax.tree.map(cut, rows)
+  )
+  return jax.tree.map(lambda x: x.reshape(-1), stats)
+
+
 def objective(stats, hidden, head, targets, mask, teacher=None):
   """Cross-entropy − entropy/100, or KL(p‖q) − entropy/100: a float32 sum."""
   logprobs, entropies, reverse_kl = stats(hidden, head, targets, mask, teacher)
@@ -113,19 +133,22 @@ def memory() -> None:
   """The issue's table: 8,192 tokens × 151,936 words, width 2,048, v5p."""
   size = {"tokens": 8192, "width": 2048, "vocab": 151936}
   print("GiB of temporaries, value and gradient, one v5p chip, ahead of time")
-  print(f"{'head':>9} {'objective':>22} {'plain':>7} {'ours':>7} {'ratio':>7}")
+  print(
+    f"{'head':>9} {'objective':>22} {'plain':>7} {'scan':>7} {'ours':>7} "
+    f"{'ratio':>7}"
+  )
   for head_dtype in (jnp.float32, jnp.bfloat16):
     for teacher_width in (None, 8192):
-      plain, ours = (
+      plain, scan, ours = (
         tpu_temporaries(
           stats, **size, head_dtype=head_dtype, teacher_width=teacher_width
         )
-        for stats in (plain_stats, chunked_stats)
+        for stats in (plain_stats, checkpointed_stats, chunked_stats)
       )
       kind = "reverse KL" if teacher_width else "cross-entropy"
       print(
         f"{jnp.dtype(head_dtype).name:>9} {kind + ' + entropy':>22} "
-        f"{plain:7.3f} {ours:7.3f} {ours / plain:7.3f}",
+        f"{plain:7.3f} {scan:7.3f} {ours:7.3f} {ours / plain:7.3f}",
         flush=True,
       )
 
@@ -147,25 +170,32 @@ def random_arguments(*arguments, seed=0):
 
 
 def interleave(functions, arguments, repeats):
-  """{name: (least wall seconds, least CPU seconds)}, measured in turns."""
-  best = {name: (np.inf, np.inf) for name in functions}
-  for function in functions.values():
-    jax.block_until_ready(function(*arguments))
+  """({name: median seconds}, {name: result}), measured in turns."""
+  results = {
+    name: jax.block_until_ready(function(*arguments))
+    for name, function in functions.items()
+  }
+  seconds = {name: [] for name in functions}
   for _ in range(repeats):
     for name, function in functions.items():
-      wall, cpu = time.perf_counter(), time.process_time()
+      start = time.perf_counter()
       jax.block_until_ready(function(*arguments))
-      new = time.perf_counter() - wall, time.process_time() - cpu
-      best[name] = tuple(map(min, best[name], new))
-  return best
+      seconds[name].append(time.perf_counter() - start)
+  return {name: np.median(x) for name, x in seconds.items()}, results
+
+
+def disagreement(first, second) -> float:
+  """Largest difference of any array, relative to the largest element."""
+  pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+  return max(float(jnp.abs(a - b).max() / jnp.abs(a).max()) for a, b in pairs)
 
 
 def cpu(repeats: int) -> None:
   """Time beside the plain computation where both fit, float32."""
-  print(f"milliseconds, least of {repeats}, in turns; ratio = ours / plain")
+  print(f"milliseconds, median of {repeats}, in turns; ratio = ours / plain")
   print(
-    f"{'tokens':>7} {'width':>6} {'vocab':>7} {'teacher':>8} "
-    f"{'plain':>8} {'ours':>8} {'ratio':>6} {'CPU-time ratio':>15}"
+    f"{'tokens':>7} {'width':>6} {'vocab':>7} {'teacher':>8} {'plain':>8} "
+    f"{'scan':>8} {'ours':>8} {'ratio':>6} {'difference':>11}"
   )
   for tokens, width, vocab, teacher_width in (
     (10240, 64, 512, None),
@@ -179,14 +209,15 @@ def cpu(repeats: int) -> None:
     size = (tokens, width, vocab, jnp.float32, teacher_width, jnp.float32)
     functions = {
       "plain": jax.jit(gradient(plain_stats)),
+      "scan": jax.jit(gradient(checkpointed_stats)),
       "ours": jax.jit(gradient(chunked_stats)),
     }
-    best = interleave(functions, random_arguments(*size), repeats)
-    (wall, busy), (our_wall, our_busy) = best["plain"], best["ours"]
+    seconds, results = interleave(functions, random_arguments(*size), repeats)
+    plain, scan, ours = (1e3 * seconds[name] for name in functions)
     print(
       f"{tokens:7} {width:6} {vocab:7} {teacher_width or '-':>8} "
-      f"{1e3 * wall:8.1f} {1e3 * our_wall:8.1f} {our_wall / wall:6.2f} "
-      f"{our_busy / busy:15.2f}",
+      f"{plain:8.1f} {scan:8.1f} {ours:8.1f} {ours / plain:6.2f} "
+      f"{disagreement(results['plain'], results['ours']):11.1e}",
       flush=True,
     )
 
@@ -199,14 +230,16 @@ def speed(repeats: int) -> None:
   print(f"{jax.devices()[0].device_kind}: {tokens} × {width} × {vocab}, bf16")
   for chunk in (None, 512, 1024, 2048, 4096):
     function = jax.jit(gradient(functools.partial(chunked_stats, chunk=chunk)))
-    best = interleave({"ours": function}, arguments, repeats)
-    rate = 8 * tokens * width * vocab / best["ours"][0] / 1e12
+    seconds, _ = interleave({"ours": function}, arguments, repeats)
+    rate = 8 * tokens * width * vocab / seconds["ours"] / 1e12
     print(f"chunk {chunk or 'default':>8}: {rate:6.1f} TFLOP/s", flush=True)
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("what", choices=("memory", "time", "speed"))
+  parser.add_argument(
+    "what", nargs="?", default="time", choices=("memory", "time", "speed")
+  )
   parser.add_argument("--repeats", type=int, default=10)
   options = parser.parse_args()
   if options.what == "memory":
