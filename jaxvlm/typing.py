@@ -71,8 +71,8 @@ class Model(NamedTuple):
       `tokens[…, t]`. The prompt is computed once for its G completions.
     prefill: (params, prompts) -> (hidden_last [N, D], prefix).
     init_cache: (prefix, group, length) -> empty cache of the completions.
-    decode: (params, prefix, cache, tokens i32[N, G], step i32[]) ->
-      (hidden [N, G, D], cache): reads one more token of every completion.
+    decode: (params, prefix, cache, tokens i32[N, G, U], step i32[]) ->
+      (hidden [N, G, U, D], cache): reads U more tokens of every completion.
     head: params -> [D, V], the output projection.
     unstack: params -> params whose layers are tuples, sliced once, for decode
       loops and for machines on which a scan over layers does not pay.

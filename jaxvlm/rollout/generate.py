@@ -4,9 +4,18 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxvlm.sampling import Samples, Sampling, completion_keys, sample_loop
+from jaxvlm.rollout.policy import make_policy
+from jaxvlm.sampling import (
+  Rules,
+  Samples,
+  Sampling,
+  completion_keys,
+  end_tokens,
+  sample_loop,
+)
 from jaxvlm.typing import Model, Params, Prompts
 
 # (params, prompts, key, prompt ids i32[N]) -> Samples
@@ -22,11 +31,13 @@ def make_generate(
   eos_ids: Sequence[int],
   pad_id: int,
   vocab_size: int,
+  ends: np.ndarray | None = None,
 ) -> Generate:
   """Returns a jitted function that samples `group` completions per prompt.
 
   Layers are unstacked once outside the loop, and the cache of completions is
-  the loop's own state; the prompt's keys and values are never repeated.
+  the loop's own state; the prompt's keys and values are never repeated. The
+  key may be one for all prompts or one [N] for each.
 
   Args:
     model: functions of the policy.
@@ -36,44 +47,57 @@ def make_generate(
     eos_ids: tokens that end a completion.
     pad_id: written behind the end.
     vocab_size: the tokenizer's; padded columns of the head are never drawn.
+    ends: automaton of ends (stop strings), instead of `eos_ids`.
   """
-  if group < 1 or max_new_tokens < 1:
-    raise ValueError(
-      f"generate: group is {group} and max_new_tokens {max_new_tokens},"
-      " expected at least 1 each"
-    )
+  rules = make_rules(
+    sampling, max_new_tokens, eos_ids, pad_id, vocab_size, ends
+  )
+  need(group >= 1, "group", group)
 
   def generate(
     params: Params, prompts: Prompts, key: Array, prompt_ids: Array
   ) -> Samples:
-    params = model.unstack(params)
-    head = model.head(params)[:, :vocab_size]
-
-    def logits_of(hidden):
-      return jnp.einsum(
-        "ngd,dv->ngv",
-        hidden,
-        head.astype(hidden.dtype),
-        preferred_element_type=jnp.float32,
-      )
-
-    last, prefix = model.prefill(params, prompts)
-    first = logits_of(last[:, None])
-    n, _, v = first.shape
-
-    def decode(tokens, step, cache):
-      hidden, cache = model.decode(params, prefix, cache, tokens, step)
-      return logits_of(hidden), cache
-
+    policy = make_policy(model, params, vocab_size)
+    last, prefix = policy.prefill(prompts)
+    first = policy.logits(last)[:, None]
     return sample_loop(
-      decode,
-      jnp.broadcast_to(first, (n, group, v)),
-      model.init_cache(prefix, group, max_new_tokens),
+      policy.decoder(prefix),
+      jnp.broadcast_to(first, (len(last), group, vocab_size)),
+      model.init_cache(prefix, group, max(max_new_tokens - 1, 1)),
       completion_keys(key, prompt_ids, group),
-      sampling=sampling,
-      max_new_tokens=max_new_tokens,
-      eos_ids=eos_ids,
-      pad_id=pad_id,
+      rules,
     )
 
   return jax.jit(generate)
+
+
+def make_rules(
+  sampling: Sampling,
+  max_new_tokens: int,
+  eos_ids: Sequence[int],
+  pad_id: int,
+  vocab_size: int,
+  ends: np.ndarray | None = None,
+) -> Rules:
+  """Returns the sampler's rules; ValueError for what does not fit."""
+  need(max_new_tokens >= 1, "max_new_tokens", max_new_tokens)
+  if ends is None:
+    wrong = [i for i in eos_ids if not 0 <= i < vocab_size]
+    if wrong:
+      raise ValueError(
+        f"eos_ids {wrong} lie outside the vocabulary of {vocab_size} tokens:"
+        " take them from the model's own tokenizer"
+      )
+    ends = end_tokens(eos_ids, vocab_size)
+  if ends.ndim != 2 or ends.shape[1] != vocab_size:
+    raise ValueError(
+      f"ends has shape {ends.shape}, expected (states, {vocab_size}): build it"
+      " with the tokenizer whose size is vocab_size"
+    )
+  return Rules(sampling, max_new_tokens, pad_id, ends)
+
+
+def need(ok: bool, name: str, found: int) -> None:
+  """Raises ValueError unless a size is positive."""
+  if not ok:
+    raise ValueError(f"generate: {name} is {found}, expected at least 1")

@@ -1,6 +1,30 @@
 """Sampling from logits, one jitted loop; knows no model."""
 
+from jaxvlm.sampling.draw import Draw, completion_keys, draw
 from jaxvlm.sampling.logits import Sampling, truncate
-from jaxvlm.sampling.loop import Samples, completion_keys, sample_loop
+from jaxvlm.sampling.loop import (
+  Lanes,
+  Rules,
+  Samples,
+  begin,
+  end_tokens,
+  reached,
+  run_segment,
+  sample_loop,
+)
 
-__all__ = ["Samples", "Sampling", "completion_keys", "sample_loop", "truncate"]
+__all__ = [
+  "Draw",
+  "Lanes",
+  "Rules",
+  "Samples",
+  "Sampling",
+  "begin",
+  "completion_keys",
+  "draw",
+  "end_tokens",
+  "reached",
+  "run_segment",
+  "sample_loop",
+  "truncate",
+]

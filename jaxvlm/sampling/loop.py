@@ -1,9 +1,9 @@
 """The decode loop: one `while_loop` with early exit and exact statistics.
 
-Log-probability and entropy come from the very logits that the token is drawn
-from, over the whole vocabulary at the sampling temperature, before top-k,
-top-p and min-p. Every completion has its own key and folds in the position,
-so what it says depends on no neighbor and no slot.
+Every completion has its own key and folds in the position, so what it says
+depends on no neighbor and no slot. The loop runs a number of steps from a
+state that it returns, so that a rollout can be one call, a stream of short
+ones, or segments between which finished slots are filled again.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxvlm.sampling.logits import Sampling, truncate
+from jaxvlm.sampling.draw import Draw, draw
+from jaxvlm.sampling.logits import Sampling
 
 # (tokens i32[N, G], step i32[], cache) -> (logits f32[N, G, V], cache)
 Decode = Callable[[Array, Array, Any], tuple[Array, Any]]
@@ -24,12 +26,14 @@ class Samples(NamedTuple):
 
   Attributes:
     tokens: i32[N, G, T], `pad_id` behind the end.
-    mask: bool[N, G, T] up to and including the end of the turn.
-    finished: bool[N, G] whether the end was reached.
+    mask: bool[N, G, T] up to and including the end.
+    finished: bool[N, G] whether an end token or a stop string was reached.
     logprobs: f32[N, G, T] of the tokens, whole vocabulary, at the temperature.
     entropies: f32[N, G, T] of that distribution, nats.
     top1: f32[N, G, T] its largest probability.
     sampling_logprobs: f32[N, G, T] under the truncated distribution.
+    slot_steps: i32[] tokens that were computed, kept or not: `mask.sum()` over
+      it is the share of useful work.
   """
 
   tokens: Array
@@ -39,85 +43,161 @@ class Samples(NamedTuple):
   entropies: Array
   top1: Array
   sampling_logprobs: Array
+  slot_steps: Array | int = 0
 
 
-def completion_keys(key: Array, prompt_ids: Array, group: int) -> Array:
-  """Returns keys [N, G] folded from prompt id and sample number.
+class Rules(NamedTuple):
+  """How tokens are drawn and when a completion ends; static.
 
-  Args:
-    key: a typed key of the step.
-    prompt_ids: i32[N] ids that are unique within the step.
-    group: G.
+  Attributes:
+    sampling: the distribution.
+    max_new_tokens: T.
+    pad_id: written behind the end.
+    ends: i32[states, V] automaton over tokens: the next state by state and
+      token, from state 0; the last state is the end (`end_tokens`, or
+      `jaxvlm.data.stops` for stop strings).
   """
-  fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-  per_prompt = fold(key, prompt_ids)
-  return jax.vmap(fold, in_axes=(0, None))(per_prompt, jnp.arange(group))
+
+  sampling: Sampling
+  max_new_tokens: int
+  pad_id: int
+  ends: np.ndarray
 
 
-def draw(
-  keys: Array, logits: Array, position: Array, sampling: Sampling
-) -> tuple[Array, dict[str, Array]]:
-  """Draws one token per completion and measures the distribution.
+def end_tokens(eos_ids: Sequence[int], vocab_size: int) -> np.ndarray:
+  """Returns the automaton i32[2, V] that ends with any of the tokens."""
+  ends = np.zeros((2, vocab_size), np.int32)
+  ends[0, list(eos_ids)] = 1
+  ends[1] = 1
+  return ends
 
-  Args:
+
+class Lanes(NamedTuple):
+  """Completions under way, one per slot.
+
+  Attributes:
     keys: typed keys [N, G].
-    logits: f32[N, G, V] as the model gives them.
-    position: i32[] position in the completion.
-    sampling: the rules.
-
-  Returns:
-    (tokens i32[N, G], statistics f32[N, G] by field name of `Samples`).
+    tokens: i32[N, G] the last token drawn; the model has not read it yet.
+    lengths: i32[N, G] tokens drawn so far.
+    states: i32[N, G] of the automaton of ends.
+    done: bool[N, G] ended, full, or empty.
   """
-  greedy = sampling.temperature == 0
-  scaled = logits if greedy else logits / sampling.temperature
-  logp = jax.nn.log_softmax(scaled, axis=-1)
-  prob = jnp.exp(logp)
-  truncated = sampling.truncates and not greedy
-  kept = truncate(scaled, sampling) if truncated else scaled
-  if greedy:
-    tokens = jnp.argmax(scaled, axis=-1)
-  else:
-    noise = jax.vmap(
-      jax.vmap(
-        lambda key: jax.random.gumbel(
-          jax.random.fold_in(key, position), logits.shape[-1:]
-        )
-      )
-    )(keys)
-    tokens = jnp.argmax(kept + noise, axis=-1)
 
-  def at(x):
-    return jnp.take_along_axis(x, tokens[..., None], axis=-1)[..., 0]
+  keys: Array
+  tokens: Array
+  lengths: Array
+  states: Array
+  done: Array
 
-  sampled = jax.nn.log_softmax(kept, axis=-1) if truncated else logp
-  # p log p -> 0 where p underflows to 0 and log p may be −inf.
-  entropy = -jnp.sum(jnp.where(prob > 0, prob * logp, 0.0), axis=-1)
-  return tokens.astype(jnp.int32), {
-    "logprobs": at(logp),
-    "entropies": entropy,
-    "top1": jnp.max(prob, axis=-1),
-    "sampling_logprobs": at(sampled),
-  }
+
+def begin(keys: Array, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
+  """Draws the first token of every completion.
+
+  Args:
+    keys: typed keys [N, G] (`completion_keys`).
+    logits: f32[N, G, V].
+    rules: see there.
+  """
+  zero = jnp.zeros(keys.shape, jnp.int32)
+  lanes = Lanes(keys, zero, zero, zero, zero > 0)
+  return _advance(lanes, logits, rules)
+
+
+def _advance(lanes: Lanes, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
+  """Draws one token of every running lane; 0 and `pad_id` in the others."""
+  new = draw(lanes.keys, logits, lanes.lengths, rules.sampling)
+  live = ~lanes.done
+  new = jax.tree.map(lambda x: jnp.where(live, x, jnp.zeros_like(x)), new)
+  tokens = jnp.where(live, new.tokens, rules.pad_id)
+  ends = jnp.asarray(rules.ends)
+  states = jnp.where(live, ends[lanes.states, new.tokens], lanes.states)
+  lengths = lanes.lengths + live
+  full = lengths >= rules.max_new_tokens
+  done = lanes.done | reached(states, rules) | full
+  lanes = Lanes(lanes.keys, tokens, lengths, states, done)
+  return lanes, new._replace(tokens=tokens)
+
+
+def reached(states: Array, rules: Rules) -> Array:
+  """Returns bool: the automaton is at its end."""
+  return states == rules.ends.shape[0] - 1
 
 
 class _State(NamedTuple):
-  step: Array
-  done: Array
-  logits: Array
+  count: Array
+  lanes: Lanes
   cache: Any
-  out: dict[str, Array]
+  columns: Draw
+  mask: Array
+
+
+class Segment(NamedTuple):
+  """What a number of steps gave.
+
+  Attributes:
+    lanes: afterwards.
+    cache: afterwards.
+    columns: the tokens drawn, [N, G, steps] each.
+    mask: bool[N, G, steps] which of them were drawn.
+    count: i32[] steps taken; fewer than asked when all lanes were done.
+  """
+
+  lanes: Lanes
+  cache: Any
+  columns: Draw
+  mask: Array
+  count: Array
+
+
+def run_segment(
+  decode: Decode,
+  lanes: Lanes,
+  cache: Any,
+  rules: Rules,
+  *,
+  steps: int,
+  first: Array | int = 0,
+) -> Segment:
+  """Reads and draws up to `steps` tokens per lane, less if all are done.
+
+  Args:
+    decode: reads one token of every lane, gives the next logits.
+    lanes: from `begin` or the segment before.
+    cache: what `decode` carries along.
+    rules: see there.
+    steps: most tokens to draw per lane.
+    first: i32[] step number that `decode` gets first.
+  """
+  shape = (*lanes.tokens.shape, steps)
+  numbers = jnp.zeros(shape)
+  start = _State(
+    count=jnp.zeros((), jnp.int32),
+    lanes=lanes,
+    cache=cache,
+    columns=Draw(jnp.full(shape, rules.pad_id, jnp.int32), *[numbers] * 4),
+    mask=jnp.zeros(shape, bool),
+  )
+
+  def running(s: _State):
+    return (s.count < steps) & ~jnp.all(s.lanes.done)
+
+  def body(s: _State) -> _State:
+    live = ~s.lanes.done
+    logits, cache = decode(s.lanes.tokens, first + s.count, s.cache)
+    lanes, new = _advance(s.lanes, logits, rules)
+
+    def put(column, value):
+      return jax.lax.dynamic_update_index_in_dim(column, value, s.count, 2)
+
+    columns = jax.tree.map(put, s.columns, new)
+    return _State(s.count + 1, lanes, cache, columns, put(s.mask, live))
+
+  end = jax.lax.while_loop(running, body, start)
+  return Segment(end.lanes, end.cache, end.columns, end.mask, end.count)
 
 
 def sample_loop(
-  decode: Decode,
-  logits: Array,
-  cache: Any,
-  keys: Array,
-  *,
-  sampling: Sampling,
-  max_new_tokens: int,
-  eos_ids: Sequence[int],
-  pad_id: int,
+  decode: Decode, logits: Array, cache: Any, keys: Array, rules: Rules
 ) -> Samples:
   """Draws completions until all have ended or are full.
 
@@ -126,45 +206,19 @@ def sample_loop(
     logits: f32[N, G, V] for the first token.
     cache: what `decode` carries along.
     keys: typed keys [N, G], one per completion (`completion_keys`).
-    sampling: the rules.
-    max_new_tokens: T.
-    eos_ids: tokens that end a completion; they belong to it.
-    pad_id: written behind the end.
+    rules: distribution, length, ends.
   """
-  n, g, _ = logits.shape
-  shape = (n, g, max_new_tokens)
-  ends = jnp.array(tuple(eos_ids), jnp.int32)
-  names = ("logprobs", "entropies", "top1", "sampling_logprobs")
-  out = {name: jnp.zeros(shape) for name in names}
-  out["tokens"] = jnp.full(shape, pad_id, jnp.int32)
-  out["mask"] = jnp.zeros(shape, bool)
-  start = _State(
-    step=jnp.zeros((), jnp.int32),
-    done=jnp.zeros((n, g), bool),
-    logits=logits,
-    cache=cache,
-    out=out,
+  lanes, first = begin(keys, logits, rules)
+  length = rules.max_new_tokens
+  # The last token is drawn and never read; a loop of no steps has no shape.
+  rest = run_segment(decode, lanes, cache, rules, steps=max(length - 1, 1))
+
+  def join(first, rest):
+    return jnp.concatenate([first[..., None], rest], -1)[..., :length]
+
+  return Samples(
+    **jax.tree.map(join, first, rest.columns)._asdict(),
+    mask=join(jnp.ones(keys.shape, bool), rest.mask),
+    finished=reached(rest.lanes.states, rules),
+    slot_steps=keys.size * (1 + rest.count),
   )
-
-  def running(s: _State):
-    return (s.step < max_new_tokens) & ~jnp.all(s.done)
-
-  def body(s: _State) -> _State:
-    tokens, stats = draw(keys, s.logits, s.step, sampling)
-    live = ~s.done
-    tokens = jnp.where(live, tokens, pad_id)
-    column = {
-      "tokens": tokens,
-      "mask": live,
-      **{name: jnp.where(live, x, 0.0) for name, x in stats.items()},
-    }
-    out = {
-      name: jax.lax.dynamic_update_index_in_dim(x, column[name], s.step, 2)
-      for name, x in s.out.items()
-    }
-    done = s.done | (tokens[..., None] == ends).any(-1)
-    logits, cache = decode(tokens, s.step, s.cache)
-    return _State(s.step + 1, done, logits, cache, out)
-
-  end = jax.lax.while_loop(running, body, start)
-  return Samples(finished=end.done, **end.out)

@@ -11,12 +11,13 @@ from scipy import special
 
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.rollout import make_generate, statistics
-from jaxvlm.sampling import Sampling
+from jaxvlm.sampling import Samples, Sampling
 from jaxvlm.typing import Batch
 from tests import tiny
 
 GROUP, LENGTH, TEMPERATURE = 3, 7, 0.8
 IDS = np.array([4, 0, 7, 2], np.int32)
+ROWS = [name for name in Samples._fields if name != "slot_steps"]
 
 
 def model():
@@ -132,7 +133,8 @@ def test_a_completion_depends_on_no_slot_to_the_bit(generate, params, samples):
     positions=front.positions[:, order],
   )
   again = generate(params, moved, jax.random.key(3), IDS[order])
-  for name, a, b in zip(samples._fields, samples, again, strict=True):
+  for name in ROWS:
+    a, b = getattr(samples, name), getattr(again, name)
     np.testing.assert_array_equal(a[order], b, err_msg=name)
 
 
@@ -151,7 +153,8 @@ def test_a_completion_depends_on_no_neighbor_to_the_bit(
     ),
   )
   again = generate(params, mixed, jax.random.key(3), IDS)
-  for name, a, b in zip(samples._fields, samples, again, strict=True):
+  for name in ROWS:
+    a, b = getattr(samples, name), getattr(again, name)
     np.testing.assert_array_equal(a[0], b[0], err_msg=name)
   assert (samples.tokens[1:] != again.tokens[1:]).any()
 

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxvlm.models import cache as caches
 from jaxvlm.models import layers
+from jaxvlm.models.cache import Prefix
 from jaxvlm.models.qwen2_5_vl import text, vision
 from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.typing import Batch, Model, Params, Prompts
@@ -210,74 +212,74 @@ def prefill(
   """Returns (normed last state [N, D], prefix for `decode`)."""
   x, kept = prompt_states(config, params, prompts, dtype=dtype)
   last = _norm(config, params, _last(x, prompts))
-  prefix = {
-    "layers": kept,
-    "mask": _prefix_mask(prompts),
-    "next_position": prompts.next_position,
-  }
-  return last, prefix
+  return last, Prefix(kept, prompts.mask, prompts.next_position)
 
 
-def init_cache(prefix: Any, group: int, length: int) -> Any:
+def init_cache(prefix: Prefix, group: int, length: int) -> Any:
   """Returns zeroed keys and values [N, G, length, K, d] for every layer."""
-
-  def like(k):  # [N, 1, S, K, d] or stacked [L, N, 1, S, K, d]
-    *lead, n, _, _, heads, d = k.shape
-    return jnp.zeros((*lead, n, group, length, heads, d), k.dtype)
-
-  return jax.tree.map(like, prefix["layers"])
+  return caches.empty(prefix.prompt, group, length)
 
 
 def decode(
   config: Config,
   params: Params,
-  prefix: Any,
+  prefix: Prefix,
   cache: Any,
   tokens: Array,
-  step: Array,
+  step: Array | int,
   *,
   dtype: Any = jnp.float32,
 ) -> tuple[Array, Any]:
-  """Reads completion token `step` and returns the state that predicts the next.
+  """Reads U completion tokens and returns the states that predict the next.
 
   Args:
     config: the architecture.
-    params: stacked, or unstacked (faster inside a loop).
-    prefix: from `prefill` with parameters of the same form.
+    params: stacked, or unstacked (faster inside a loop); the prefix and the
+      cache have the same form.
+    prefix: from `prefill`.
     cache: from `init_cache` or the last call.
-    tokens: i32[N, G] completion token number `step`.
-    step: i32[] position in the completion, from 0.
+    tokens: i32[N, G, U].
+    step: i32[] column of the cache that the first of them takes; a
+      completion's position is the length of its own past further.
     dtype: compute dtype.
 
   Returns:
-    (normed hidden [N, G, D], cache).
+    (normed hidden [N, G, U, D], cache).
   """
   layer = text.DecoderLayer(config, dtype)
-  x = params["model"]["embed_tokens"][tokens][:, :, None].astype(dtype)
-  at = (prefix["next_position"] + step)[:, None, None]
+  x = params["model"]["embed_tokens"][tokens].astype(dtype)
+  past = 0 if prefix.own is None else prefix.own_length
+  at = (prefix.next_position[:, None] + step + past)[..., None]
+  at = at + jnp.arange(tokens.shape[-1])
   rope = text.rope(config, jnp.broadcast_to(at, (3, *at.shape)))
-  length = jax.tree.leaves(cache)[0].shape[-3]
-  written = (jnp.arange(length) <= step)[None, None, None]
+  column = jnp.arange(jax.tree.leaves(cache)[0].shape[-3])
+  read = step + jnp.arange(tokens.shape[-1])
+  written = (column <= read[:, None])[None, None]  # [1, 1, U, columns]
+  prompt_mask = prefix.prompt_mask[:, None, None]
+  own = () if prefix.own is None else (prefix.own,)
 
-  def body(x, weights, prefix_kv, cache_kv):
-    (pk, pv), (ck, cv) = prefix_kv, cache_kv
-
+  def body(x, weights, prompt_kv, cache_kv, *own_kv):
     def context(k, v):
       start = (0, 0, step, 0, 0)
-      keys = jax.lax.dynamic_update_slice(ck, k, start)
-      values = jax.lax.dynamic_update_slice(cv, v, start)
-      blocks = (
-        layers.Block(pk, pv, prefix["mask"]),
-        layers.Block(keys, values, written),
+      keys, values = (
+        jax.lax.dynamic_update_slice(old, new, start)
+        for old, new in zip(cache_kv, (k, v), strict=True)
       )
-      return blocks, (keys, values)
+      blocks = [
+        layers.Block(*prompt_kv, prompt_mask),
+        layers.Block(keys, values, written),
+      ]
+      for kv in own_kv:
+        seen = jnp.arange(kv[0].shape[2]) < prefix.own_length[..., None, None]
+        blocks.append(layers.Block(*kv, seen))
+      return tuple(blocks), (keys, values)
 
     return layer.apply({"params": weights}, x, rope, context)
 
   x, cache = layers.over_layers(
-    body, x, params["model"]["layers"], prefix["layers"], cache
+    body, x, params["model"]["layers"], prefix.prompt, cache, *own
   )
-  return _norm(config, params, x)[:, :, 0], cache
+  return _norm(config, params, x), cache
 
 
 def logits(config: Config, params: Params, batch: Batch) -> Array:
