@@ -7,7 +7,7 @@ QUICK ?= 0
 SEEDS ?= 1
 FLAGS ?=
 
-.PHONY: lab test test-slow lint bench nano world clean
+.PHONY: lab test test-slow lint bench pods nano world clean
 
 $(VENV)/.installed: setup.py requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,11 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	for file in benchmarks/*.py; do \
 	  $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+# Compiles the matrix of cells for TPU slices; docs/pods.md. Resumable.
+pods: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[plan]'
+	$(BIN)/python -m jaxvlm.tools.pods $(FLAGS)
 
 # Trains the two shipped models from nothing.
 nano: $(VENV)/.installed

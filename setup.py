@@ -40,6 +40,8 @@ setuptools.setup(
       # Compiles for TPU without one: memory and HLO tests.
       "libtpu==0.0.51; sys_platform == 'linux'",
     ],
+    # `jaxvlm plan`: the TPU compiler, which needs no TPU.
+    "plan": ["libtpu==0.0.51; sys_platform == 'linux'"],
     "tpu": ["jax[tpu]>=0.10"],
     "cuda": ["jax[cuda13]>=0.10"],
   },

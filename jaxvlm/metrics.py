@@ -1,4 +1,4 @@
-"""Means that add up: metrics as (total, weight) pairs.
+"""Metrics that add up: means as (total, weight) pairs, and largest values.
 
 A mean of means over micro-batches with different token counts is wrong;
 totals and weights added separately, and divided once, are right.
@@ -31,7 +31,25 @@ class Mean(NamedTuple):
     return jnp.where(self.weight == 0, 0.0, self.total / safe)
 
 
-Metrics = Mapping[str, Mean]
+class Max(NamedTuple):
+  """The largest of values that are not negative; `+` joins two parts.
+
+  Attributes:
+    largest: f32[] so far, NaN if any value was NaN.
+  """
+
+  largest: jax.Array
+
+  def __add__(self, other: "Max") -> "Max":
+    return Max(jnp.maximum(self.largest, other.largest))
+
+  def value(self) -> jax.Array:
+    """Returns the largest value, and 0 where nothing was counted."""
+    return self.largest
+
+
+Metric = Mean | Max
+Metrics = Mapping[str, Metric]
 
 
 def scalar(x: jax.Array | float) -> Mean:
@@ -50,11 +68,21 @@ def masked_mean(x: jax.Array, mask: jax.Array) -> Mean:
   return Mean(jnp.sum(kept), jnp.sum(mask.astype(jnp.float32)))
 
 
-def add(a: Metrics, b: Metrics) -> dict[str, Mean]:
+def masked_max(x: jax.Array, mask: jax.Array) -> Max:
+  """Returns the Max of `x` >= 0 where `mask`; NaN behind the mask is harmless.
+
+  Args:
+    x: f32[…] values.
+    mask: bool[…] of the same shape.
+  """
+  return Max(jnp.max(jnp.where(mask, x.astype(jnp.float32), 0.0), initial=0.0))
+
+
+def add(a: Metrics, b: Metrics) -> dict[str, Metric]:
   """Returns the union of two metric dicts, adding what both have."""
   merged = dict(a)
-  for key, mean in b.items():
-    merged[key] = merged[key] + mean if key in merged else mean
+  for key, part in b.items():
+    merged[key] = merged[key] + part if key in merged else part
   return merged
 
 

@@ -11,9 +11,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Module prefix -> floor; a module imports lower floors and its own room.
 FLOORS = {
-  "jaxvlm.typing": 0,
+  "jaxvlm.typing": -1,  # tuples only, imports nothing
   "jaxvlm.metrics": 0,
   "jaxvlm.config": 0,
+  "jaxvlm.distributed": 0,
   "jaxvlm.sharding": 0,
   "jaxvlm.logitstats": -1,  # the part of tokenstats that sees one chunk
   "jaxvlm.tokenstats": 0,
@@ -28,8 +29,9 @@ FLOORS = {
   "jaxvlm.rollout": 3,
   "jaxvlm.train": 4,
   "jaxvlm.eval": 4,
-  "jaxvlm.tools": 5,
-  "experiments": 5,
+  "jaxvlm.plan": 5,
+  "jaxvlm.tools": 6,
+  "experiments": 6,
 }
 # Third-party package -> the rooms that may import it.
 ONLY = {

@@ -502,13 +502,13 @@ tokens = P(("data", "fsdp"))
 def loss(head, hidden, teacher_head, teacher_hidden, targets, mask):
   s = token_stats(
     hidden, head, targets, mask, teacher_hidden=teacher_hidden,
-    teacher_head=teacher_head, chunk=4,
+    teacher_head=teacher_head, chunk=4, vocab_size=V - 7,
   )
   return jnp.sum(s.reverse_kl - s.logprobs - 0.1 * s.entropies)
 bf16 = lambda *s: jnp.asarray(rng.normal(size=s) / 4, jnp.bfloat16)
 arrays = (
   bf16(D, V).astype(jnp.float32), bf16(B, T, D), bf16(E, V), bf16(B, T, E),
-  jnp.asarray(rng.integers(0, V, (B, T))),
+  jnp.asarray(rng.integers(0, V - 7, (B, T))),
   jnp.asarray(rng.random((B, T)) < 0.7),
 )
 step = jax.value_and_grad(loss, argnums=(0, 1))
@@ -593,7 +593,8 @@ def test_sharded_heads_gather_no_logits_and_no_float32_head(spec):
   for kind, dims in gathered:
     size = math.prod(int(n) for n in dims.split(",") if n)
     assert size <= width * vocab, (kind, dims)
-    assert kind != "f32" or size < width * vocab / 2, (kind, dims)
+    # Half: the gradient, where `spec` asks for copies of it over one axis.
+    assert kind != "f32" or size <= width * vocab / 2, (kind, dims)
   logits = rf"f32\[\d*,?{batch * tokens // 4},{vocab}\]"
   assert not re.search(logits, text)
   if spec[0] == "fsdp":

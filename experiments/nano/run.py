@@ -27,7 +27,7 @@ from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.models.qwen2_5_vl import model, presets, save_pretrained
 from jaxvlm.train import loop, objectives
 from jaxvlm.train.freeze import merge_params, split_params, with_frozen
-from jaxvlm.train.optimizer import make_optimizer
+from jaxvlm.train.optimizer import make_optimizer, master_params
 from jaxvlm.train.step import init_state, make_train_step
 
 _OUT = flags.DEFINE_string(
@@ -108,9 +108,9 @@ def train(
   def make_inputs(start: int) -> loop.Inputs:
     stream = pipeline.batches(source, start=start)
 
-    def inputs(step, params):
+    def inputs(step, params, carry):
       batch = next(stream).batch
-      return batch, {"batch/tokens": float(batch.mask.sum())}
+      return batch, carry, {"batch/tokens": float(batch.mask.sum())}
 
     return inputs
 
@@ -118,7 +118,7 @@ def train(
   state = loop.run(
     workdir / nano.name,
     nano.name,
-    init_state(params, optimizer),
+    init_state(master_params(nano.optimizer, params), optimizer),
     step,
     {"base": frozen},
     make_inputs,

@@ -18,22 +18,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.stage1_entropy.config import StageConfig, StudyConfig
+from experiments.stage1_entropy.config import (
+  GRPOConfig,
+  StageConfig,
+  StudyConfig,
+)
 from experiments.stage1_entropy.problems import Problems
+from jaxvlm import distributed
 from jaxvlm.data import images, pipeline
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.plan import Plan
 from jaxvlm.eval import harness
 from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rewards import geometry3k_reward
-from jaxvlm.rollout import make_generate
-from jaxvlm.rollout.generate import Generate
+from jaxvlm.rollout import (
+  Generate,
+  Slots,
+  empty_samples,
+  make_generate,
+  make_refill,
+)
 from jaxvlm.sampling import Sampling
-from jaxvlm.train import experience, loop, objectives
-from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.sharding import shard_batch
+from jaxvlm.train import carry as carries
+from jaxvlm.train import drift, experience, loop, objectives
+from jaxvlm.train.optimizer import (
+  OptimizerConfig,
+  make_optimizer,
+  master_params,
+)
 from jaxvlm.train.step import init_state, make_train_step
-from jaxvlm.typing import Model, Params
+from jaxvlm.typing import Batch, Model, Params, PyTree
 
 ARMS = ("base", "sft_early", "sft_over", "opd")
 _GRPO = 1  # folded into keys and seeds, so that stages draw apart
@@ -74,16 +91,26 @@ def make_programs(
   model, teach = functions(student, study), functions(teacher, study)
   vocab = {"vocab_size": chat.vocab_size}
 
-  def sampler(functions: Model, group: int, temperature: float) -> Generate:
-    return make_generate(
-      functions,
-      group=group,
-      sampling=Sampling(temperature),
-      max_new_tokens=study.data.max_new_tokens,
-      eos_ids=(chat.eos_id,),
-      pad_id=chat.pad_id,
+  def options(group: int, temperature: float) -> dict[str, Any]:
+    return {
+      "group": group,
+      "sampling": Sampling(temperature),
+      "max_new_tokens": study.data.max_new_tokens,
+      "eos_ids": (chat.eos_id,),
+      "pad_id": chat.pad_id,
       **vocab,
-    )
+    }
+
+  def sampler(functions: Model, group: int, temperature: float) -> Generate:
+    return make_generate(functions, **options(group, temperature))
+
+  def reinforced(stage: GRPOConfig) -> Generate:
+    settings = options(stage.group, stage.temperature)
+    if not stage.slots.rows:
+      return make_generate(model, **settings)
+    slots = Slots(**dataclasses.asdict(stage.slots))
+    enough = stage.prompts if stage.carry else None
+    return make_refill(model, slots, enough=enough, **settings)
 
   @functools.cache  # stages that differ in length only share a program
   def step(
@@ -96,6 +123,8 @@ def make_programs(
       objectives.count,
       make_optimizer(optimizer),
       micro_batches=micro_batches,
+      rules=RULES,
+      norm_depth=study.grad_norm_depth,
     )
 
   sft = objectives.sft(model, **vocab)
@@ -118,7 +147,7 @@ def make_programs(
     steps=steps,
     rollouts={
       "opd": sampler(model, study.opd.group, study.opd.temperature),
-      "grpo": sampler(model, study.grpo.group, study.grpo.temperature),
+      "grpo": reinforced(study.grpo),
     },
     evaluate=sampler(model, e.samples, e.temperature),
     evaluate_teacher=sampler(teach, e.samples, e.temperature),
@@ -130,6 +159,7 @@ class Lab:
   """Everything the arms of one seed share."""
 
   study: StudyConfig
+  mesh: jax.sharding.Mesh
   problems: Problems
   programs: Programs
   teacher: Params
@@ -144,19 +174,32 @@ class Lab:
     return jax.random.fold_in(jax.random.key(self.seed), stage)
 
   def source(
-    self, survey: rows_lib.Survey, stage: StageConfig, number: int
+    self,
+    survey: rows_lib.Survey,
+    stage: StageConfig,
+    number: int,
+    carry: int = 0,
   ) -> pipeline.BatchSource:
-    """Returns the stage's batches; the order depends on seed and stage."""
-    plan = Plan(
-      tuple(survey.buckets.tolist()), stage.prompts, 2 * self.seed + number
-    )
+    """Returns the stage's batches; the order depends on seed and stage.
+
+    With a carry, rows of several steps share a batch: all take the largest
+    bucket, and there is one batch more to begin with.
+    """
+    buckets = survey.buckets.tolist()
+    if carry:
+      buckets = [len(self.problems.encoder.buckets) - 1] * len(buckets)
     return pipeline.BatchSource(
-      survey, plan, self.problems.encoder, stage.steps
+      survey,
+      Plan(tuple(buckets), stage.prompts, 2 * self.seed + number),
+      self.problems.encoder,
+      stage.steps + bool(carry),
+      places=experience.places(stage.prompts, self.mesh),
     )
 
   def stream(self, source: pipeline.BatchSource, start: int):
     workers = self.study.data.workers
-    return pipeline.batches(source, start=start, workers=workers)
+    for host in pipeline.batches(source, start=start, workers=workers):
+      yield host._replace(batch=shard_batch(self.mesh, host.batch))
 
 
 def measure(
@@ -183,7 +226,7 @@ def measure(
     results = [
       harness.evaluate(
         problems,
-        generate,
+        experience.everywhere(generate, lab.mesh),
         params,
         lab.key(_EVALUATION),
         decode=lab.problems.chat.decode,
@@ -195,12 +238,13 @@ def measure(
     lab.evaluated[policy] = results
   out = {}
   for result in results:
-    path = folder / "eval" / f"{result.name}-{step:05d}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-      np.savez(file, **result.to_arrays())
-    partial.replace(path)
+    if distributed.is_writer():
+      path = folder / "eval" / f"{result.name}-{step:05d}.npz"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      partial = path.with_suffix(".partial")
+      with partial.open("wb") as file:
+        np.savez(file, **result.to_arrays())
+      partial.replace(path)
     for name, value in result.summary().items():
       out[f"eval/{result.name}/{name}"] = value
   return out
@@ -212,8 +256,10 @@ def run_arm(lab: Lab, arm: str, base: Params) -> None:
   entry = base if arm == "base" else stage1(lab, arm, base, folder / "stage1")
   endpoint = stage2(lab, arm, entry, folder / "grpo")
   samples = folder / "grpo" / "samples.json"
-  if not samples.is_file():
-    shown = show(lab, {"entry": entry, "endpoint": endpoint})
+  if distributed.from_writer(samples.is_file()):
+    return
+  shown = show(lab, {"entry": entry, "endpoint": endpoint})
+  if distributed.is_writer():
     partial = samples.with_suffix(".partial")
     partial.write_text(json.dumps(shown))
     partial.replace(samples)  # a kill leaves no half of it
@@ -223,6 +269,8 @@ def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:
   """Returns the warm start of an arm."""
   stage: StageConfig = getattr(lab.study, arm)
   on_policy = arm == "opd"
+  survey = lab.problems.prompts if on_policy else lab.problems.traces
+  source = lab.source(survey, stage, _STAGE1)
   return _run(
     lab,
     f"{arm} · stage 1",
@@ -231,7 +279,8 @@ def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:
     stage,
     lab.programs.steps[arm],
     {"teacher": lab.teacher} if on_policy else None,
-    _on_policy(lab, stage) if on_policy else _supervised(lab, stage),
+    _on_policy(lab, source) if on_policy else _supervised(lab, source),
+    source.row_ids,
     ends=("base", arm),
   )
 
@@ -239,6 +288,10 @@ def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:
 def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
   """Returns the endpoint of GRPO from a warm start."""
   stage = lab.study.grpo
+  source = lab.source(lab.problems.prompts, stage, _GRPO, stage.carry)
+  unfinished = empty_samples(
+    (stage.carry, stage.group), lab.study.data.max_new_tokens
+  )
   return _run(
     lab,
     f"{arm} · GRPO",
@@ -247,8 +300,11 @@ def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
     stage,
     lab.programs.steps["grpo"],
     {"reference": entry} if stage.kl_coef else None,
-    _reinforced(lab),
+    _reinforced(lab, source),
+    # With a carry, the rows of a step are what was complete, not the plan's.
+    None if stage.carry else source.row_ids,
     ends=(arm, None),
+    carry=carries.begin(unfinished) if stage.carry else (),
   )
 
 
@@ -261,15 +317,21 @@ def _run(
   step: Callable,
   frozen: Any,
   make_inputs: Callable[[int], loop.Inputs],
+  row_ids: loop.RowIds | None,
   *,
   ends: tuple[str | None, str | None],
+  carry: PyTree = (),
 ) -> Params:
   """Trains one stage; `ends` name its first and last policy."""
   named = {0: ends[0], stage.steps: ends[1]}
   final = loop.run(
     folder,
     f"seed {lab.seed} · {name}",
-    init_state(params, make_optimizer(stage.optimizer)),
+    init_state(
+      master_params(stage.optimizer, params),
+      make_optimizer(stage.optimizer),
+      rules=RULES,
+    )._replace(carry=carry),
     step,
     frozen,
     make_inputs,
@@ -277,78 +339,117 @@ def _run(
       steps=stage.steps,
       evaluate_every=stage.evaluate_every or lab.study.evaluation.every,
       checkpoint_every=lab.study.checkpoint_every,
+      keep=lab.study.keep_checkpoints,
+      keep_best=lab.study.keep_best,
     ),
     identity=lab.identity,
     evaluate=lambda step, params: measure(
       lab, folder, step, params, lab.programs.evaluate, named.get(step)
     ),
+    drift_bounds=drift.LOW_PRECISION if lab.study.bfloat16 else drift.FLOAT32,
+    row_ids=row_ids,
+    score=lambda record: record.get("eval/in_domain/accuracy"),
   )
   return final.trainable
 
 
-def _supervised(lab: Lab, stage: StageConfig):
-  source = lab.source(lab.problems.traces, stage, _STAGE1)
-
+def _supervised(lab: Lab, source: pipeline.BatchSource):
   def make_inputs(start: int) -> loop.Inputs:
     stream = lab.stream(source, start)
 
-    def inputs(step, params):
+    def inputs(step, params, carry):
       batch = next(stream).batch
-      return batch, {"batch/tokens": float(batch.mask.sum())}
+      count = experience.count_tokens(batch)
+      return batch, carry, {"batch/tokens": count}
 
     return inputs
 
   return make_inputs
 
 
-def _on_policy(lab: Lab, stage: StageConfig):
+def _on_policy(lab: Lab, source: pipeline.BatchSource):
   """Inputs of OPD: the student's own completions."""
-  source = lab.source(lab.problems.prompts, stage, _STAGE1)
   generate, key = lab.programs.rollouts["opd"], lab.key(_STAGE1)
 
   def make_inputs(start: int) -> loop.Inputs:
     stream = lab.stream(source, start)
 
-    def inputs(step, params):
+    def inputs(step, params, carry):
       at = jax.random.fold_in(key, step)
-      batch, samples = experience.sample(generate, params, next(stream), at)
-      return batch, experience.rollout_metrics(samples)
+      batch, samples = experience.sample(
+        generate, params, next(stream), at, lab.mesh
+      )
+      data = objectives.Experience(batch, samples.logprobs)
+      return data, carry, experience.rollout_metrics(samples)
 
     return inputs
 
   return make_inputs
 
 
-def _reinforced(lab: Lab):
+def _reinforced(lab: Lab, source: pipeline.BatchSource):
   """Inputs of GRPO: graded groups of the policy's completions."""
   stage = lab.study.grpo
-  source = lab.source(lab.problems.prompts, stage, _GRPO)
-  generate, key = lab.programs.rollouts["grpo"], lab.key(_GRPO)
   decode = lab.problems.chat.decode
+  drawing = _carried if stage.carry else _in_one_go
 
   def make_inputs(start: int) -> loop.Inputs:
-    stream = lab.stream(source, start)
+    draw = drawing(lab, source, start)
 
-    def inputs(step, params):
-      host = next(stream)
-      at = jax.random.fold_in(key, step)
-      batch, samples = experience.sample(generate, params, host, at)
+    def inputs(step, params, carry):
+      host, batch, samples, drawn, carry = draw(step, params, carry)
       graded = experience.grade(
-        samples, host, decode=decode, reward=geometry3k_reward
+        samples,
+        host,
+        decode=decode,
+        reward=geometry3k_reward,
+        mesh=lab.mesh,
       )
       data, metrics = experience.group_experience(
-        batch, samples, graded["overall"], normalize_std=stage.normalize_std
+        batch,
+        samples,
+        graded["overall"],
+        normalize_std=stage.normalize_std,
+        mesh=lab.mesh,
       )
-      return data, {
+      metrics = {
         **metrics,
         "reward/accuracy": float(graded["accuracy"].mean()),
         "reward/format": float(graded["format"].mean()),
         **experience.rollout_metrics(samples),
       }
+      return data._replace(drawn=drawn), carry, metrics
 
     return inputs
 
   return make_inputs
+
+
+def _in_one_go(lab: Lab, source: pipeline.BatchSource, start: int):
+  """Completions that begin and end within their step."""
+  stream = lab.stream(source, start)
+  generate, key = lab.programs.rollouts["grpo"], lab.key(_GRPO)
+
+  def draw(step, params, carry):
+    host, at = next(stream), jax.random.fold_in(key, step)
+    batch, samples = experience.sample(generate, params, host, at, lab.mesh)
+    return host, batch, samples, None, carry
+
+  return draw
+
+
+def _carried(lab: Lab, source: pipeline.BatchSource, start: int):
+  """Completions of which the longest go on in the next step."""
+  refill, key = lab.programs.rollouts["grpo"], lab.key(_GRPO)
+  load = functools.lru_cache(8)(source.__getitem__)
+
+  def draw(step, params, carry):
+    out = carries.roll_out(refill, params, load, carry, step, key)
+    shown = shard_batch(lab.mesh, out.host.batch.prompts)
+    batch = Batch(shown, out.samples.tokens, out.samples.mask)
+    return out.host, batch, out.samples, out.drawn, out.carry
+
+  return draw
 
 
 def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
@@ -373,8 +474,9 @@ def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
     )
   ids = np.maximum(index, 0).astype(np.int32)
   for stage, params in policies.items():
+    generate = experience.everywhere(lab.programs.evaluate, lab.mesh)
     samples = jax.device_get(
-      lab.programs.evaluate(params, prompts, lab.key(_EVALUATION), ids)
+      generate(params, prompts, lab.key(_EVALUATION), ids)
     )
     for entry, i in zip(shown, chosen, strict=True):
       for g in range(min(2, samples.tokens.shape[1])):
@@ -396,7 +498,8 @@ def measure_teacher(lab: Lab) -> None:
   """Scores the teacher once, beside the arms."""
   folder = lab.workdir / "teacher"
   names = [problems.name for problems in lab.problems.evaluation]
-  if all((folder / "eval" / f"{n}-00000.npz").is_file() for n in names):
+  found = [(folder / "eval" / f"{n}-00000.npz").is_file() for n in names]
+  if distributed.from_writer(all(found)):
     return
   scores = measure(lab, folder, 0, lab.teacher, lab.programs.evaluate_teacher)
   logging.info("teacher: %s", scores)

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 from dataclasses import field
 
+from jaxvlm.models.remat import Remat
+from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig
 
 
@@ -61,6 +63,15 @@ class StageConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SlotsConfig:
+  """Completions under way at once (`jaxvlm.rollout.refill`)."""
+
+  rows: int = _help("prompts served at once; 0: all, in one wave", 0)
+  width: int = _help("completions of a prompt at once", 4)
+  segment: int = _help("steps between refills", 32)
+
+
+@dataclasses.dataclass(frozen=True)
 class GRPOConfig(StageConfig):
   """Stage 2, the same from every warm start."""
 
@@ -68,6 +79,12 @@ class GRPOConfig(StageConfig):
   clip_high: float = 0.2
   kl_coef: float = 0.0
   normalize_std: bool = True
+  slots: SlotsConfig = field(default_factory=SlotsConfig)
+  carry: int = _help(
+    "prompts under way beyond those of a step; what is unfinished when the"
+    " step's are complete goes on in the next one; needs slots.rows",
+    0,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +119,15 @@ class StudyConfig:
   seeds: int = _help("repeat with seeds 0 … n - 1 and pool", 1)
   first_seed: int = _help("seed of the first repetition", 0)
   checkpoint_every: int = _help("steps between checkpoints", 20)
+  keep_checkpoints: int = _help("how many of the newest stay", 2)
+  grad_norm_depth: int = _help(
+    "log gradient norms of modules so many names deep; 0: none", 0
+  )
+  keep_best: int = _help("how many of the most accurate stay besides", 0)
+  mesh: MeshConfig = field(default_factory=MeshConfig)
   bfloat16: bool = _help("compute in bfloat16", False)
   scan_layers: bool = _help("scan over layers (large models)", False)
-  remat: bool = _help("recompute activations in the backward pass", False)
+  remat: Remat = Remat.NONE
 
 
 def _constant(lr: float) -> OptimizerConfig:
@@ -148,6 +171,7 @@ def colab() -> StudyConfig:
     opd=StageConfig(100, 8, 1, 50, 8, optimizer=_constant(1e-6)),
     grpo=GRPOConfig(60, 8, 5, 0, 8, kl_coef=1e-2, optimizer=_constant(1e-6)),
     evaluation=EvaluationConfig(20, 120, 0, 16, 4),
+    mesh=MeshConfig(),
   )
 
 
@@ -181,9 +205,11 @@ def pod() -> StudyConfig:
       workers=4,
     ),
     evaluation=EvaluationConfig(20, 601, 0, 16, 16),
+    # Four kv heads. The rest takes prompts: OPD's eight fill 32 chips.
+    mesh=MeshConfig(tensor=4),
     bfloat16=True,
     scan_layers=True,
-    remat=True,
+    remat=Remat.FULL,
   )
 
 

@@ -17,12 +17,17 @@ from absl import app, flags
 from experiments.stage1_entropy import arms, notes, problems, report, summary
 from experiments.stage1_entropy import config as settings
 from experiments.stage1_entropy.config import Scale, StudyConfig
-from jaxvlm import __version__, assets
+from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import Config, load_pretrained
-from jaxvlm.sharding import device_layout
+from jaxvlm.models.qwen2_5_vl import Config, load_sharded
+from jaxvlm.sharding import (
+  MeshConfig,
+  check_rows,
+  device_layout,
+  make_mesh,
+)
 
 _SCALE = flags.DEFINE_enum_class(
   "scale", Scale.LAPTOP, Scale, "which settings to start from"
@@ -36,8 +41,10 @@ _DRY_RUN = flags.DEFINE_bool(
 )
 
 
+# How the processes find each other: different on every host, no setting.
+_CLUSTER = "distributed"
 # Calls with one workdir share all other settings.
-_MAY_CHANGE = {"arms", "seeds", "first_seed"}
+_MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
 
 
 def settings_for(argv: list[str]) -> StudyConfig:
@@ -76,6 +83,15 @@ def check(config: StudyConfig) -> None:
         f"{name}.prompts is {stage.prompts}, expected a multiple of"
         f" {name}.micro_batches, {stage.micro_batches}"
       )
+  slots, carry = config.grpo.slots, config.grpo.carry
+  if carry and not (slots.rows and 0 <= carry <= config.grpo.prompts):
+    raise ValueError(
+      f"grpo.carry is {carry} with grpo.slots.rows {slots.rows}, expected 0 …"
+      f" {config.grpo.prompts} (grpo.prompts) prompts and rows of at least 1"
+    )
+  if slots.rows:
+    at_least_one["grpo.slots.width"] = slots.width
+    at_least_one["grpo.slots.segment"] = slots.segment
   for name, value in at_least_one.items():
     if value < 1:
       raise ValueError(f"{name} is {value}, expected at least 1")
@@ -84,10 +100,30 @@ def check(config: StudyConfig) -> None:
 def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   """Runs all arms and seeds and returns the path of the report."""
   check(config)
+  # A dry run may be far away from the devices of the run.
+  mesh = make_mesh(MeshConfig() if _DRY_RUN.value else config.mesh)
+  for name in ("sft_early", "sft_over", "opd", "grpo"):
+    stage = getattr(config, name)
+    check_rows(mesh, stage.prompts // stage.micro_batches)
+  check_rows(mesh, config.evaluation.prompts)
+  if config.grpo.carry and jax.process_count() > 1:
+    raise ValueError(
+      f"grpo.carry is {config.grpo.carry} with {jax.process_count()} processes,"
+      " expected 0: completions are carried within one process only"
+    )
+  with jax.set_mesh(mesh):
+    return _study(config, workdir, mesh)
+
+
+def _study(
+  config: StudyConfig, workdir: pathlib.Path, mesh: jax.sharding.Mesh
+) -> pathlib.Path:
   student_dir = config.model_dir or assets.folder("nano-base")
   teacher_dir = config.teacher_dir or assets.folder("nano-teacher")
-  student, base = load_pretrained(student_dir)
-  teacher, teacher_params = load_pretrained(teacher_dir)
+  student, base = load_sharded(student_dir, mesh)
+  # Nothing of the teacher is trained: the compute type is enough.
+  dtype = jax.numpy.bfloat16 if config.bfloat16 else jax.numpy.float32
+  teacher, teacher_params = load_sharded(teacher_dir, mesh, dtype)
   chat = chats.load(student_dir, student.layout)
   _fits(student_dir, student, chat)
   _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
@@ -97,21 +133,24 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   if _DRY_RUN.value:
     print("dry run: settings, models, tokenizer and data are usable")
     return workdir
-  record_settings(config, workdir)
-  base = jax.tree.map(jax.numpy.asarray, base)
-  teacher_params = jax.tree.map(jax.numpy.asarray, teacher_params)
+  if distributed.is_writer():
+    record_settings(config, workdir)
   for seed in range(config.first_seed, config.first_seed + config.seeds):
     lab = arms.Lab(
       study=config,
+      mesh=mesh,
       problems=found,
       programs=programs,
       teacher=teacher_params,
       identity={
         "settings": configs.digest(
-          dataclasses.replace(config, arms=(), seeds=1, first_seed=0)
+          dataclasses.replace(
+            config, arms=(), seeds=1, first_seed=0, mesh=MeshConfig()
+          )
         ),
         "student": qwen2_5_vl.fingerprint(student_dir),
         "teacher": qwen2_5_vl.fingerprint(teacher_dir),
+        "tokenizer": chat.fingerprint,
         "data": found.traces.digest + found.prompts.digest,
         "version": __version__,
         "device_layout": device_layout(),
@@ -122,6 +161,8 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
     arms.measure_teacher(lab)
     for arm in config.arms:
       arms.run_arm(lab, arm, base)
+  if not distributed.is_writer():
+    return workdir
   summary.write_summary(workdir)
   return report.write_report(workdir, notes=notes.NOTES)
 
@@ -223,13 +264,19 @@ def main(argv: list[str]) -> None:
   workdir = pathlib.Path(_WORKDIR.value)
   cache_programs(workdir / "xla")
   config = configs.from_flags(settings_for(sys.argv), flags.FLAGS)
-  path = study(config, workdir)
-  print(path)
+  cluster = configs.from_flags(
+    distributed.DistributedConfig(), flags.FLAGS, _CLUSTER
+  )
+  distributed.check(cluster)
+  alone = distributed.DistributedConfig()
+  with distributed.session(alone if _DRY_RUN.value else cluster):
+    print(study(config, workdir))
 
 
 def run() -> None:
   """Defines the flags of the chosen scale, then runs."""
   configs.define_flags(settings_for(sys.argv))
+  configs.define_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
   app.run(main)
 
 

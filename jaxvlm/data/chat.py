@@ -7,6 +7,7 @@ one thing it would do for us, repeating the image placeholder, is done here.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
@@ -52,6 +53,13 @@ class Chat:
   def vocab_size(self) -> int:
     """Tokens the tokenizer knows; the model's head may be padded beyond."""
     return len(self.tokenizer)
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """A digest of the tokenizer's rules and of the chat template."""
+    rules = self.tokenizer.backend_tokenizer.to_str()
+    template = self.tokenizer.chat_template or ""
+    return hashlib.sha256(f"{rules}\0{template}".encode()).hexdigest()
 
   def _id(self, token: str) -> int:
     found = self.tokenizer.convert_tokens_to_ids(token)

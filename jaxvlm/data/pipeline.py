@@ -5,7 +5,7 @@ only decide who computes which element. This is the one data module that
 imports grain (and through it jax).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grain
 
@@ -15,25 +15,55 @@ from jaxvlm.data.rows import Encoder, HostBatch, Survey
 
 
 class BatchSource(grain.sources.RandomAccessDataSource):
-  """Steps as records: `source[step]` is the batch of that step."""
+  """Steps as records: `source[step]` is the batch of that step.
 
-  def __init__(self, survey: Survey, plan: Plan, encoder: Encoder, steps: int):
+  Args:
+    survey: the rows.
+    plan: their order.
+    encoder: how to encode them.
+    steps: length of the run.
+    places: which rows of every batch to load, None for all. Several processes
+      that each load their own places hold, together, the batch of one.
+  """
+
+  def __init__(
+    self,
+    survey: Survey,
+    plan: Plan,
+    encoder: Encoder,
+    steps: int,
+    *,
+    places: Sequence[int] | None = None,
+  ):
     self._survey = survey
     self._plan = plan
     self._encoder = encoder
     self._steps = steps
+    whole = range(plan.batch_size)
+    self._places = tuple(whole if places is None else map(int, places))
 
   def __len__(self) -> int:
     return self._steps
 
   def __getitem__(self, step: int) -> HostBatch:
     numbers, bucket = self._plan.batch(step)
+
+    def spare(failure: int) -> rows.Row:
+      attempt, place = divmod(failure, len(self._places))
+      number = self._places[place] + attempt * self._plan.batch_size
+      return self._survey.row(self._plan.spare(step, number))
+
     return rows.make_batch(
-      [self._survey.row(number) for number in numbers],
-      lambda failure: self._survey.row(self._plan.spare(step, failure)),
+      [self._survey.row(numbers[place]) for place in self._places],
+      spare,
       self._encoder.buckets[bucket],
       self._encoder,
     )
+
+  def row_ids(self, step: int) -> list[str]:
+    """Returns the planned rows of a whole batch, those of all processes."""
+    numbers, _ = self._plan.batch(step)
+    return [self._survey.row(number).id for number in numbers]
 
 
 def batches(

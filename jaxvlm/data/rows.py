@@ -8,6 +8,7 @@ drops and buckets before the first step; nothing is decoded for it.
 import collections
 import dataclasses
 import hashlib
+import itertools
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
@@ -23,6 +24,9 @@ from jaxvlm.data.prompts import EncodedPrompt, lay_out, pad_prompts
 from jaxvlm.typing import Batch, Prompts
 
 Picture = str | pathlib.Path | bytes | np.ndarray
+# Spares tried for one place of a batch: so many unreadable rows are no accident
+# but a folder that is gone.
+_SPARES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,26 +264,27 @@ def make_batch(
 
   Args:
     candidates: N rows.
-    spares: number of the failure in this batch, from 0 -> the row to use
-      instead; a pure function, so that a resumed run replaces alike.
+    spares: number of the failure -> the row to use instead; a pure function,
+      so that a resumed run replaces alike. The number is place + N × failures
+      before at this place, so that no row depends on its neighbors.
     bucket: static shape.
     encoder: how to encode.
   """
   rows, encoded, replaced = [], [], []
-  for candidate in candidates:
+  for place, candidate in enumerate(candidates):
     row = candidate
-    while True:
+    for attempt in itertools.count():
       try:
         encoded.append(_fitting(encode_prompt(row, encoder), bucket))
         break
       except (ValueError, FileNotFoundError) as e:
         replaced.append((row.id, str(e)))
-        if len(replaced) > len(candidates):
+        if attempt == _SPARES:
           raise ValueError(
-            f"{len(replaced)} rows in a batch of {len(candidates)} failed to"
-            f" load, the last {row.id!r}: {e}; check the data folder"
+            f"{candidate.id!r} and {_SPARES} spares after it failed to load,"
+            f" the last {row.id!r}: {e}; check the data folder"
           ) from e
-        row = spares(len(replaced) - 1)
+        row = spares(place + attempt * len(candidates))
     rows.append(row)
   pad = encoder.chat.pad_id
   prompts = collate_prompts(encoded, bucket, pad)

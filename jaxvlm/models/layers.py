@@ -4,19 +4,15 @@ Matrices are applied in the compute dtype; norms, rotary positions and softmax
 run in float32 whatever the compute dtype is.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 Array = jax.Array
-
-# Large and finite: a row that may attend to nothing (a padded query) gets a
-# uniform softmax instead of NaN, whose gradient would poison everything.
-_MASKED = -1e30
 
 
 class RMSNorm(nn.Module):
@@ -53,14 +49,67 @@ class SwiGLU(nn.Module):
     return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-def linear(features: int, use_bias: bool, std: float, dtype: Any) -> nn.Dense:
-  """Returns a Dense with the family's normal(0, std) initializer."""
-  return nn.Dense(
-    features,
-    use_bias=use_bias,
-    dtype=dtype,
-    kernel_init=nn.initializers.normal(std),
-  )
+class Linear(nn.Module):
+  """x W + b, in the form in which the matrix is stored.
+
+    {kernel}                               y = x W + b
+    {kernel_int8, kernel_scale}            y = (x Q)·c + b,  W ≈ Q·diag(c)
+    either, {lora_a, lora_b, lora_scale}   y + s·(x A) B
+
+  LoRA is arXiv:2106.09685, Eq. 3. The leaves decide and no flag: policy,
+  reference and teacher stay one function on different trees. Integers up to
+  127 are exact in bfloat16 and the scale belongs to the output channel, so
+  the quantized product rounds no more than the plain one.
+
+  Attributes:
+    features: width of the output.
+    use_bias: adds `bias`.
+    std: of the normal initializer.
+    dtype: compute dtype.
+  """
+
+  features: int
+  use_bias: bool
+  std: float
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    x = x.astype(self.dtype)
+    if self._has("kernel_int8"):
+      y = self._scaled(self._times(x, "kernel_int8"), "kernel_scale")
+    else:
+      init = nn.initializers.normal(self.std)
+      self.param("kernel", init, (x.shape[-1], self.features))
+      y = self._times(x, "kernel")
+    if self.use_bias:
+      self.param("bias", nn.initializers.zeros, (self.features,))
+      y = y + self._stored("bias")
+    if self._has("lora_a"):
+      update = self._times(self._times(x, "lora_a"), "lora_b")
+      y = y + self._scaled(update, "lora_scale")
+    # The name by which `models.remat` picks what to keep.
+    return checkpoint_name(y, self.name or "linear")
+
+  def _has(self, leaf: str) -> bool:
+    return self.has_variable("params", leaf)
+
+  def _stored(self, leaf: str) -> Array:
+    return self.get_variable("params", leaf).astype(self.dtype)
+
+  def _times(self, x: Array, leaf: str) -> Array:
+    contract = (((x.ndim - 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(x, self._stored(leaf), contract)
+
+  def _scaled(self, y: Array, leaf: str) -> Array:
+    # A constant, also where it travels with trained adapters; not rounded.
+    scale = jax.lax.stop_gradient(self.get_variable("params", leaf))
+    return (y * scale).astype(self.dtype)
+
+
+def linear(features: int, use_bias: bool, std: float, dtype: Any) -> Linear:
+  """Returns a Linear with the family's normal(0, std) initializer."""
+  return Linear(features, use_bias, std, dtype)
 
 
 class Rotary(NamedTuple):
@@ -88,68 +137,6 @@ def apply_rotary(x: Array, rope: Rotary) -> Array:
     [low * cos - high * sin, high * cos + low * sin], axis=-1
   )
   return rotated.astype(x.dtype)
-
-
-class Block(NamedTuple):
-  """Keys and values that queries may look at.
-
-  Attributes:
-    k: [N, g, S, K, d]; g = 1 is shared by all G completions of a prompt.
-    v: as k.
-    mask: bool, broadcastable to [N, G, Q, S]; True where a query may look.
-  """
-
-  k: Array
-  v: Array
-  mask: Array
-
-
-def attend(q: Array, *blocks: Block) -> Array:
-  """Softmax attention over the union of several blocks of keys.
-
-    out = Σ_b Σ_s exp(q·k_bs/√d − m) v_bs / Σ_b Σ_s exp(q·k_bs/√d − m)
-
-  A block with g = 1 is multiplied once for all completions of a prompt: its
-  keys are read once per prompt, which is what makes a shared prefix cheap.
-
-  Args:
-    q: [N, G, Q, H, d]; H is a multiple of the kv heads K.
-    *blocks: at least one Block.
-
-  Returns:
-    [N, G, Q, H, d] in the dtype of `q`.
-  """
-  n, g, t, heads, d = q.shape
-  kv_heads = blocks[0].k.shape[3]
-  q = (q * d**-0.5).reshape(n, g, t, kv_heads, heads // kv_heads, d)
-  scores = [_scores(q, block) for block in blocks]
-  top = functools.reduce(
-    jnp.maximum, (s.max(-1, keepdims=True, initial=_MASKED) for s in scores)
-  )
-  weights = [jnp.exp(s - jax.lax.stop_gradient(top)) for s in scores]
-  total = sum(w.sum(-1, keepdims=True) for w in weights)
-  out = sum(
-    _mix((w / total).astype(q.dtype), b.v)
-    for w, b in zip(weights, blocks, strict=True)
-  )
-  return out.reshape(n, g, t, heads, d)
-
-
-def _scores(q: Array, block: Block) -> Array:
-  """Returns masked f32 scores [N, K, R, G, Q, S] of one block."""
-  if block.k.shape[1] == 1:
-    subscripts, k = "ngtkrd,nskd->nkrgts", block.k[:, 0]
-  else:
-    subscripts, k = "ngtkrd,ngskd->nkrgts", block.k
-  s = jnp.einsum(subscripts, q, k, preferred_element_type=jnp.float32)
-  return jnp.where(block.mask[:, None, None], s, _MASKED)
-
-
-def _mix(weights: Array, v: Array) -> Array:
-  """Returns the weighted values [N, G, Q, K, R, d]."""
-  if v.shape[1] == 1:
-    return jnp.einsum("nkrgts,nskd->ngtkrd", weights, v[:, 0])
-  return jnp.einsum("nkrgts,ngskd->ngtkrd", weights, v)
 
 
 def over_layers(

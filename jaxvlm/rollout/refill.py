@@ -32,6 +32,7 @@ from jaxvlm.sampling import (
   Sampling,
   begin,
   completion_keys,
+  follow,
   reached,
   run_segment,
 )
@@ -174,24 +175,29 @@ def make_refill(
     policy = make_policy(model, params, vocab_size)
     last, pool = policy.prefill(prompts)
     keys = completion_keys(key, prompt_ids, group)
-    out = empty_samples(keys.shape, rules) if earlier is None else earlier
+    out = earlier or empty_samples(keys.shape, max_new_tokens)
     job = _Job(policy, last, pool, keys, slots, rules, earlier is not None)
-    return job.run(out._replace(slot_steps=jnp.zeros((), jnp.int32)), enough)
+    out = out._replace(
+      tokens=jnp.where(out.mask, out.tokens, pad_id),
+      slot_steps=jnp.zeros((), jnp.int32),
+    )
+    return job.run(out, enough)
 
   return jax.jit(generate)
 
 
-def empty_samples(shape: tuple[int, int], rules: Rules) -> Samples:
-  """Returns samples of [N, G] completions that have not begun."""
-  numbers = jnp.zeros((*shape, rules.max_new_tokens))
+def empty_samples(shape: tuple[int, int], length: int) -> Samples:
+  """Returns samples [N, G, length] of completions that have not begun."""
+  numbers = jnp.zeros((*shape, length))
   return Samples(
-    tokens=jnp.full(numbers.shape, rules.pad_id, jnp.int32),
+    tokens=jnp.zeros(numbers.shape, jnp.int32),
     mask=jnp.zeros(numbers.shape, bool),
     finished=jnp.zeros(shape, bool),
     logprobs=numbers,
     entropies=numbers,
     top1=numbers,
     sampling_logprobs=numbers,
+    slot_steps=jnp.zeros((), jnp.int32),
   )
 
 
@@ -308,11 +314,10 @@ class _Job(NamedTuple):
 
   def resume(self, tokens: Array, lengths: Array) -> tuple[Array, ...]:
     """Returns a lane's fields, but its key, behind the tokens it holds."""
-    ends = jnp.asarray(self.rules.ends)
 
     def read(states, column):
       token, position = column
-      return jnp.where(position < lengths, ends[states, token], states), None
+      return follow(states, token, position < lengths, self.rules), None
 
     columns = (jnp.moveaxis(tokens, -1, 0), jnp.arange(tokens.shape[-1]))
     states, _ = jax.lax.scan(read, jnp.zeros_like(lengths), columns)

@@ -53,9 +53,9 @@ class Rules(NamedTuple):
     sampling: the distribution.
     max_new_tokens: T.
     pad_id: written behind the end.
-    ends: i32[states, V] automaton over tokens: the next state by state and
-      token, from state 0; the last state is the end (`end_tokens`, or
-      `jaxvlm.data.stops` for stop strings).
+    ends: integers [states, V], an automaton over tokens: the next state by
+      state and token, from state 0; the last state is the end (`end_tokens`,
+      or `jaxvlm.data.stops` for stop strings).
   """
 
   sampling: Sampling
@@ -65,8 +65,8 @@ class Rules(NamedTuple):
 
 
 def end_tokens(eos_ids: Sequence[int], vocab_size: int) -> np.ndarray:
-  """Returns the automaton i32[2, V] that ends with any of the tokens."""
-  ends = np.zeros((2, vocab_size), np.int32)
+  """Returns the automaton u8[2, V] that ends with any of the tokens."""
+  ends = np.zeros((2, vocab_size), np.uint8)
   ends[0, list(eos_ids)] = 1
   ends[1] = 1
   return ends
@@ -109,13 +109,18 @@ def _advance(lanes: Lanes, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
   live = ~lanes.done
   new = jax.tree.map(lambda x: jnp.where(live, x, jnp.zeros_like(x)), new)
   tokens = jnp.where(live, new.tokens, rules.pad_id)
-  ends = jnp.asarray(rules.ends)
-  states = jnp.where(live, ends[lanes.states, new.tokens], lanes.states)
+  states = follow(lanes.states, new.tokens, live, rules)
   lengths = lanes.lengths + live
   full = lengths >= rules.max_new_tokens
   done = lanes.done | reached(states, rules) | full
   lanes = Lanes(lanes.keys, tokens, lengths, states, done)
   return lanes, new._replace(tokens=tokens)
+
+
+def follow(states: Array, tokens: Array, live: Array, rules: Rules) -> Array:
+  """Returns the automaton's states after one more token of the live lanes."""
+  after = jnp.asarray(rules.ends)[states, tokens].astype(jnp.int32)
+  return jnp.where(live, after, states)
 
 
 def reached(states: Array, rules: Rules) -> Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from jaxvlm import assets
@@ -9,6 +10,7 @@ from jaxvlm.data import chat as chats
 from jaxvlm.data.chat import Chat
 from jaxvlm.models.qwen2_5_vl import Config, bind, load_pretrained
 from jaxvlm.rollout import make_generate
+from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.typing import Params
@@ -38,9 +40,28 @@ class Folder:
       vocab_size=self.chat.vocab_size,
     )
 
+  def answer(self, request: Request, **kwargs: Any) -> Iterator[Word]:
+    """Yields the tokens of the answers to a question as they are drawn."""
+    ready = prepare(
+      self.chat, request, max_positions=self.config.max_position_embeddings
+    )
+    return answer(bind(self.config, **kwargs), self.params, self.chat, ready)
+
+
+def locate(path: str) -> pathlib.Path:
+  """Returns a folder, or that of a shipped model by its name."""
+  return assets.folder(path) if path in NANO else pathlib.Path(path)
+
+
+def describe(path: str) -> tuple[Config, Chat]:
+  """Loads what a folder holds besides weights."""
+  where = locate(path)
+  config = Config.from_folder(where)
+  return config, chats.load(where, config.layout)
+
 
 def load(path: str) -> Folder:
   """Loads a folder, or a shipped model by its name."""
-  where = assets.folder(path) if path in NANO else pathlib.Path(path)
-  config, params = load_pretrained(where)
-  return Folder(config, params, chats.load(where, config.layout))
+  config, chat = describe(path)  # what is missing is said before the weights
+  _, params = load_pretrained(locate(path))
+  return Folder(config, params, chat)

@@ -6,6 +6,7 @@ import sys
 _COMMANDS = {
   "sample": "answer a question about a picture",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
+  "plan": "does this step fit that TPU slice? compiled, without one",
   "world": "draw the generated world on one sheet",
 }
 
@@ -23,7 +24,8 @@ def run() -> None:
       f"jaxvlm: no command {name!r}; expected one of {', '.join(_COMMANDS)}"
     )
   module = importlib.import_module(f"jaxvlm.tools.{name}")
-  sys.argv = [f"jaxvlm {name}", *sys.argv[2:]]
+  # absl's --help lists the flags of the module that argv[0] names.
+  sys.argv = [module.__name__, *sys.argv[2:]]
   module.run()
 
 

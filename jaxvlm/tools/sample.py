@@ -1,27 +1,31 @@
-"""Answers a question about a picture, several times if asked."""
+"""Answers a question about a picture, several times if asked.
 
-import collections
+Text appears as it is drawn. With several answers the first unfinished one is
+shown live, the others behind it in order.
+"""
 
-import jax
-import numpy as np
+import sys
+from collections.abc import Iterable, Iterator
+
 from absl import app, flags
 
-from jaxvlm.data import rows as rows_lib
-from jaxvlm.data.chat import Chat
-from jaxvlm.data.images import PixelBudget
-from jaxvlm.data.rows import Bucket, Encoder, Row
-from jaxvlm.rewards import extract_boxed
+from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
+from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.sampling import Sampling
 from jaxvlm.tools import folder as folders
+from jaxvlm.tools import show
 
 _MODEL = flags.DEFINE_string(
   "model_dir", "nano-base", "Hugging Face folder, or a shipped model's name"
 )
 _IMAGE = flags.DEFINE_multi_string("image", [], "picture; may be repeated")
 _PROMPT = flags.DEFINE_string("prompt", None, "the question", required=True)
-_N = flags.DEFINE_integer("n", 1, "number of answers", lower_bound=1)
+_N = flags.DEFINE_integer("n", 1, "number of answers")
 _SEED = flags.DEFINE_integer("seed", 0, "root of the samples")
 _LENGTH = flags.DEFINE_integer("max_new_tokens", 256, "longest answer")
+_STOP = flags.DEFINE_multi_string(
+  "stop", [], "text that ends an answer and belongs to it; may be repeated"
+)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "0 means argmax")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "0 keeps all tokens")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "probability mass to keep")
@@ -31,54 +35,43 @@ _COLOR = flags.DEFINE_bool(
   "color_entropy", False, "paint tokens by their entropy, blue to red"
 )
 
-# 256-color codes from certain (blue) to undecided (red).
-_SHADES = (33, 39, 44, 49, 154, 220, 208, 202, 196)
-_SCALE = 2.0  # nats at the red end
-
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
-  model = folders.load(_MODEL.value)
-  budget = PixelBudget(56 * 56, _MAX_PIXELS.value)
-  row = Row("prompt", _PROMPT.value, "", tuple(_IMAGE.value))
-  encoder = Encoder(model.chat, budget, (), _LENGTH.value)
-  encoded = rows_lib.encode_prompt(row, encoder)
-  bucket = Bucket(len(encoded.tokens), len(encoded.patches))
-  prompts = rows_lib.collate_prompts([encoded], bucket, model.chat.pad_id)
-  generate = model.sampler(
-    _N.value,
-    Sampling(_TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value),
-    _LENGTH.value,
-  )
-  samples = jax.device_get(
-    generate(
-      model.params, prompts, jax.random.key(_SEED.value), np.zeros(1, np.int32)
+  try:
+    request = Request(
+      _PROMPT.value,
+      tuple(_IMAGE.value),
+      n=_N.value,
+      sampling=Sampling(
+        _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value
+      ),
+      max_new_tokens=_LENGTH.value,
+      stop=tuple(_STOP.value),
+      seed=_SEED.value,
+      max_pixels=_MAX_PIXELS.value,
     )
-  )
-  answers: collections.Counter[str] = collections.Counter()
-  for g in range(_N.value):
-    kept = samples.mask[0, g]
-    tokens = samples.tokens[0, g][kept].tolist()
-    text = model.chat.decode(tokens)
-    answers[extract_boxed(text) or "(no boxed answer)"] += 1
-    if _COLOR.value:
-      text = _paint(model.chat, tokens, samples.entropies[0, g])
-    print(text)
-  if _N.value > 1:
-    print(f"\n{len(answers)} distinct answers in {_N.value}:")
-    for answer, count in answers.most_common():
-      print(f"{count:5d}  {answer}")
+    config, chat = folders.describe(_MODEL.value)
+    ready = prepare(chat, request, max_positions=config.max_position_embeddings)
+    _, params = load_pretrained(folders.locate(_MODEL.value))
+  except (ValueError, FileNotFoundError) as e:
+    sys.exit(f"jaxvlm sample: {e}")
+  texts = [""] * request.n
 
+  def listen(words: Iterable[Word]) -> Iterator[Word]:
+    for word in words:
+      texts[word.completion] += word.text
+      yield word
 
-def _paint(chat: Chat, tokens: list[int], entropies: np.ndarray) -> str:
-  parts = []
-  for token, entropy in zip(tokens, entropies, strict=False):
-    if token == chat.eos_id:
-      break
-    shade = min(int(entropy / _SCALE * len(_SHADES)), len(_SHADES) - 1)
-    parts.append(f"\033[38;5;{_SHADES[shade]}m{chat.tokenizer.decode([token])}")
-  return "".join(parts) + "\033[0m"
+  words = listen(answer(bind(config), params, chat, ready))
+  look = show.paint if _COLOR.value else show.plain
+  for piece in show.in_order(words, request.n, look):
+    print(piece, end="", flush=True)
+  if _COLOR.value:
+    print(show.legend())
+  if request.n > 1:
+    print(show.count(texts))
 
 
 def run() -> None:

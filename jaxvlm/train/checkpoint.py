@@ -3,12 +3,14 @@
 Orbax restores a folder with flipped bits or foreign files without a word, and
 its latest step may be a save that never finished. Here a step exists once its
 manifest does (`jaxvlm.train.manifest`), which is written after orbax has
-committed: nothing else is ever chosen.
+committed: nothing else is ever chosen. With several processes the folder is a
+shared one; the first process decides what is in it, the others must see it too.
 """
 
 import concurrent.futures
 import json
 import logging
+import math
 import os
 import pathlib
 import re
@@ -21,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxvlm import distributed
 from jaxvlm.train import manifest as manifests
 from jaxvlm.typing import PyTree
 
@@ -51,14 +54,15 @@ class Checkpoints:
   Args:
     folder: where they are; made at the first save.
     keep: how many of the newest to keep.
+    keep_best: how many of those with the highest score to keep besides.
     identity: what must not change between save and restore, as strings
       (digests of config, tokenizer and data, code version, device layout).
     advisory: fields of `identity` that may differ with a warning. By default
       the device layout: there only equality to the bit is lost.
 
   Raises:
-    ValueError: for a folder that is a URL, `keep` below 1, or an identity
-      that is not made of strings.
+    ValueError: for a folder that is a URL, `keep` below 1, `keep_best` below
+      0, or an identity that is not made of strings.
   """
 
   def __init__(
@@ -66,6 +70,7 @@ class Checkpoints:
     folder: str | os.PathLike,
     *,
     keep: int = 2,
+    keep_best: int = 0,
     identity: Mapping[str, str],
     advisory: Collection[str] = ("device_layout",),
   ):
@@ -74,8 +79,10 @@ class Checkpoints:
         f"folder: got {os.fspath(folder)!r}, expected a local folder: object "
         "stores have no atomic rename; mount the bucket"
       )
-    if keep < 1:
-      raise ValueError(f"keep is {keep}, expected at least 1")
+    if keep < 1 or keep_best < 0:
+      raise ValueError(
+        f"keep is {keep} and keep_best {keep_best}, expected at least 1 and 0"
+      )
     for field, value in identity.items():
       if not isinstance(value, str):
         raise ValueError(
@@ -83,6 +90,7 @@ class Checkpoints:
         )
     self._folder = pathlib.Path(folder).absolute()
     self._keep = keep
+    self._keep_best = keep_best
     self._identity = dict(identity)
     self._advisory = frozenset(advisory)
     self._last: int | None = None  # saved or restored by this object
@@ -101,12 +109,24 @@ class Checkpoints:
       whole.append(step)
     return whole
 
+  def best(self) -> int | None:
+    """Returns the whole step with the highest score, None if none has one."""
+    ranked = self._ranked(self.steps())
+    return ranked[-1] if ranked else None
+
+  def _ranked(self, steps: Collection[int]) -> list[int]:
+    """Returns those of `steps` that have a score, best and newest last."""
+    scores = {s: manifests.read(self._folder, s).get("score") for s in steps}
+    scored = [s for s in steps if scores[s] is not None]
+    return sorted(scored, key=lambda s: (scores[s], s))
+
   def save(
     self,
     step: int,
     state: PyTree,
     extra: Mapping[str, Any] | None = None,
     *,
+    score: float | None = None,
     blocking: bool = True,
   ) -> None:
     """Saves `state` as `step`: durable and complete, or not there at all.
@@ -118,6 +138,7 @@ class Checkpoints:
       step: the number of steps taken.
       state: a tree of arrays; random keys as `jax.random.key_data`.
       extra: JSON values to keep beside it.
+      score: how good it is, for `keep_best`; one that is not finite is none.
       blocking: whether to return only when the checkpoint is durable; else
         when the arrays are copied. Then call `wait` before the program ends;
         it, or the next `save`, tells of errors.
@@ -135,19 +156,16 @@ class Checkpoints:
       extra = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
       raise ValueError(f"extra: {error}, expected JSON values") from error
-    later = [s for s in self.steps() if s >= step and s not in self._damaged]
-    if later:
-      raise ValueError(
-        f"{self._folder}: asked to save step {step}, found step {later[-1]}; "
-        "restore from this folder first, or choose another"
-      )
+    if distributed.is_writer():
+      self._refuse_older(step)
     body = {
       "identity": self._identity,
       "extra": extra,
+      "score": score if score is not None and math.isfinite(score) else None,
       "tree": {name: _describe(x) for name, x in arrays.items()},
     }
     try:
-      if jax.process_index() == 0:
+      if distributed.is_writer():
         self._folder.mkdir(parents=True, exist_ok=True)
         self._sweep(step)
       # A new one for each save: an error leaves nothing behind in it.
@@ -173,7 +191,14 @@ class Checkpoints:
     if pending is not None:
       pending.result()
 
-  def restore(self, abstract_state: PyTree) -> Restored | None:
+  def check(self) -> None:
+    """Raises OSError if the save under way has failed; waits for nothing."""
+    if self._pending is not None and self._pending.done():
+      self.wait()
+
+  def restore(
+    self, abstract_state: PyTree, *, step: int | None = None
+  ) -> Restored | None:
     """Restores the newest checkpoint whose every byte is as it was written.
 
     A damaged one is named in a warning and passed over.
@@ -183,6 +208,7 @@ class Checkpoints:
         shapes, dtypes and shardings to restore to. A leaf without sharding
         comes as a NumPy array. Another float dtype is converted to, with a
         warning.
+      step: restore this one, such as `best()`, or none.
 
     Returns:
       The checkpoint, or None where nothing was ever committed.
@@ -195,35 +221,16 @@ class Checkpoints:
     wanted = _flatten(
       "abstract_state", abstract_state, (*_ARRAYS, jax.ShapeDtypeStruct)
     )
-    damages = {}
-    for step in reversed(manifests.steps(self._folder)):
-      try:
-        body = manifests.read(self._folder, step)
-        manifests.verify(self._folder, step, body["files"])
-      except manifests.DamagedError as error:
-        logging.warning(
-          "%s: skipped a damaged checkpoint: %s", self._folder, error
-        )
-        damages[step] = str(error)
-        continue
-      self._check_identity(step, body["identity"])
-      self._check_tree(step, body["tree"], wanted)
-      targets = {name: _target(x) for name, x in wanted.items()}
-      stored = {name: x for name, x in targets.items() if x.size}
-      arrays = ocp.StandardCheckpointer().restore(
-        self._folder / str(step), stored
-      )
-      state = jax.tree.unflatten(
-        jax.tree.structure(abstract_state),
-        [arrays[n] if n in stored else _empty(x) for n, x in targets.items()],
-      )
-      self._last, self._damaged = step, frozenset(damages)
-      return Restored(step, state, body["extra"])
+    chosen, damages = distributed.from_writer(
+      self._choose(step) if distributed.is_writer() else None
+    )
+    if chosen is not None:
+      return self._load(chosen, frozenset(damages), abstract_state, wanted)
     if damages:
       raise ValueError(
         f"{self._folder}: checkpoints were committed and none is whole: "
-        f"{'; '.join(damages.values())}; bring the folder back from a copy, "
-        "or choose another to start at step 0"
+        f"{'; '.join(text for _, text in damages)}; bring the folder back from "
+        "a copy, or choose another to start at step 0"
       )
     unfinished = self._unfinished()
     logging.log(
@@ -234,22 +241,80 @@ class Checkpoints:
     )
     return None
 
+  def _choose(self, step: int | None) -> tuple[int | None, list]:
+    """Returns the newest whole step and (step, damage) of what it passed."""
+    damages = []
+    candidates = manifests.steps(self._folder) if step is None else [step]
+    for candidate in reversed(candidates):
+      try:
+        body = manifests.read(self._folder, candidate)
+        manifests.verify(self._folder, candidate, body["files"])
+      except manifests.DamagedError as error:
+        logging.warning(
+          "%s: skipped a damaged checkpoint: %s", self._folder, error
+        )
+        damages.append((candidate, str(error)))
+        continue
+      return candidate, damages
+    return None, damages
+
+  def _load(
+    self, step: int, damages, abstract_state: PyTree, wanted: dict[str, Any]
+  ) -> Restored:
+    """Reads the arrays of a step that was found whole."""
+    try:
+      body = manifests.read(self._folder, step)
+    except manifests.DamagedError as error:
+      distributed.agree(f"what {self._folder} holds", str(error))
+      raise
+    digest = manifests.fingerprint(body)
+    distributed.agree(f"what {self._folder} holds", f"step {step}, {digest}")
+    self._check_identity(step, body["identity"])
+    self._check_tree(step, body["tree"], wanted)
+    targets = {name: _target(x) for name, x in wanted.items()}
+    stored = {name: x for name, x in targets.items() if x.size}
+    arrays = ocp.StandardCheckpointer().restore(
+      self._folder / str(step), stored
+    )
+    state = jax.tree.unflatten(
+      jax.tree.structure(abstract_state),
+      [arrays[n] if n in stored else _empty(x) for n, x in targets.items()],
+    )
+    self._last = step
+    self._damaged = frozenset(number for number, _ in damages)
+    return Restored(step, state, body["extra"])
+
   def _commit(
     self, checkpointer: ocp.StandardCheckpointer, step: int, body: dict
   ) -> None:
     """Waits for orbax, makes the step exist, then removes old ones."""
     try:
       checkpointer.wait_until_finished()
-      if jax.process_index() == 0:
+      if distributed.is_writer():
         manifests.write(self._folder, step, body)
-        damaged = self._damaged - {step}
-        kept = [s for s in self.steps() if s not in damaged]
-        for old in manifests.steps(self._folder):
-          if old not in kept[-self._keep :]:
-            self._remove(old)
+        self._remove_old(step)
+      # No process may believe in a step whose manifest is not there.
+      distributed.barrier(f"save {step} in {self._folder}")
     except Exception as error:
       raise self._failed(step, error) from error
     self._last, self._damaged = step, frozenset()
+
+  def _refuse_older(self, step: int) -> None:
+    later = [s for s in self.steps() if s >= step and s not in self._damaged]
+    if later:
+      raise ValueError(
+        f"{self._folder}: asked to save step {step}, found step {later[-1]}; "
+        "restore from this folder first, or choose another"
+      )
+
+  def _remove_old(self, step: int) -> None:
+    """Keeps the newest and the best of the whole steps."""
+    damaged = self._damaged - {step}
+    whole = [s for s in self.steps() if s not in damaged]
+    best = self._ranked(whole)[-self._keep_best :] if self._keep_best else []
+    for old in manifests.steps(self._folder):
+      if old not in whole[-self._keep :] and old not in best:
+        self._remove(old)
 
   def _remove(self, step: int) -> None:
     # In this order: arrays without a manifest are no checkpoint.

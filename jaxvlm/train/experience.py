@@ -1,27 +1,62 @@
-"""From prompts to what an update needs: sample, decode, reward, compare."""
+"""From prompts to what an update needs: sample, decode, reward, compare.
+
+With a mesh, arrays span all devices of all processes. Every process loads,
+decodes and grades the rows that its own devices hold; the rewards, a few
+numbers a prompt, are then known to all of them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxvlm import losses
+from jaxvlm import distributed, losses, sharding
 from jaxvlm.data.rows import HostBatch
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Samples
 from jaxvlm.train.objectives import Experience
-from jaxvlm.typing import Batch, Params
+from jaxvlm.typing import Batch, Params, PyTree
 
 Reward = Callable[[str, str], Mapping[str, float]]
 
 
+def places(batch_size: int, mesh: Mesh | None) -> np.ndarray:
+  """Returns which rows of every batch this process loads, ascending i64[n]."""
+  if mesh is None:
+    return np.arange(batch_size)
+  return sharding.local_rows(mesh, batch_size)
+
+
 def sample(
-  generate: Generate, params: Params, host: HostBatch, key: jax.Array
+  generate: Generate,
+  params: Params,
+  host: HostBatch,
+  key: jax.Array,
+  mesh: Mesh | None = None,
 ) -> tuple[Batch, Samples]:
-  """Returns the policy's completions of a batch of prompts."""
-  prompt_ids = np.arange(len(host.rows), dtype=np.int32)
-  samples = generate(params, host.batch.prompts, key, prompt_ids)
-  return Batch(host.batch.prompts, samples.tokens, samples.mask), samples
+  """Returns the policy's completions of a batch of prompts.
+
+  Args:
+    generate: the sampler.
+    params: the policy.
+    host: the prompts, with a mesh on its devices (`sharding.shard_batch`).
+    key: of the step.
+    mesh: where the arrays lie; None takes one device.
+  """
+  prompts = host.batch.prompts
+  prompt_ids = np.arange(len(prompts.tokens), dtype=np.int32)
+  if mesh is not None:
+    prompt_ids = _spread(prompt_ids, mesh)
+  samples = generate(params, prompts, key, prompt_ids)
+  if mesh is not None:
+    rows = NamedSharding(mesh, PartitionSpec(sharding.ROWS))
+    # `slot_steps` is a count, and the same everywhere.
+    samples = jax.tree.map(
+      lambda x: jax.device_put(x, rows) if np.ndim(x) else x, samples
+    )
+  return Batch(prompts, samples.tokens, samples.mask), samples
 
 
 def grade(
@@ -30,9 +65,13 @@ def grade(
   *,
   decode: Callable[[Sequence[int]], str],
   reward: Reward,
+  mesh: Mesh | None = None,
 ) -> dict[str, np.ndarray]:
-  """Returns f32[N, G] of every part of the reward, by name."""
-  tokens, mask = jax.device_get((samples.tokens, samples.mask))
+  """Returns f32[N, G] of every part of the reward, by name.
+
+  Each process grades the completions of its own rows; all N come back.
+  """
+  tokens, mask = _own(samples.tokens), _own(samples.mask)
   n, g, _ = tokens.shape
   graded = [
     [
@@ -41,10 +80,13 @@ def grade(
     ]
     for i in range(n)
   ]
-  return {
+  own = {
     name: np.array([[float(r[name]) for r in row] for row in graded], "f4")
     for name in graded[0][0]
   }
+  if mesh is None:
+    return own
+  return distributed.gather(sharding.shard_batch(mesh, own))
 
 
 def group_experience(
@@ -53,14 +95,16 @@ def group_experience(
   rewards: np.ndarray,
   *,
   normalize_std: bool = True,
+  mesh: Mesh | None = None,
 ) -> tuple[Experience, dict[str, float]]:
   """Returns the experience of a GRPO step and what to log of it.
 
   Args:
     batch: prompts and completions.
     samples: the same completions with their statistics.
-    rewards: f32[N, G].
+    rewards: f32[N, G] of all processes.
     normalize_std: divide advantages by the group's standard deviation.
+    mesh: where the arrays lie; None takes one device.
 
   Raises:
     ValueError: a group of one, which has no group to compare with.
@@ -71,6 +115,8 @@ def group_experience(
       " completions of one prompt; raise --grpo.group"
     )
   advantages = losses.group_advantages(rewards, normalize_std=normalize_std)
+  if mesh is not None:
+    advantages = _spread(np.asarray(advantages), mesh)
   flat = np.ptp(rewards, axis=1) == 0
   metrics = {
     "reward/mean": float(rewards.mean()),
@@ -81,13 +127,67 @@ def group_experience(
 
 def rollout_metrics(samples: Samples) -> dict[str, float]:
   """Returns token means over the completions of one rollout."""
-  s = jax.device_get(samples)
-  total = max(int(s.mask.sum()), 1)
+  s = {k: float(v) for k, v in jax.device_get(_sums(samples)).items()}
+  total = max(s["tokens"], 1.0)
   return {
-    "batch/tokens": float(total),
-    "rollout/entropy": float(s.entropies.sum() / total),
-    "rollout/neg_logprob": float(-s.logprobs.sum() / total),
-    "rollout/top1": float(s.top1.sum() / total),
-    "rollout/length": float(s.mask.sum(-1).mean()),
-    "rollout/finished": float(s.finished.mean()),
+    "batch/tokens": total,
+    "rollout/entropy": s["entropies"] / total,
+    "rollout/neg_logprob": -s["logprobs"] / total,
+    "rollout/top1": s["top1"] / total,
+    "rollout/length": s["tokens"] / samples.finished.size,
+    "rollout/finished": s["finished"] / samples.finished.size,
+    "rollout/useful": total / max(s["slot_steps"], 1.0),
   }
+
+
+def count_tokens(batch: Batch) -> float:
+  """Returns how many completion tokens of all processes count."""
+  return float(jnp.sum(batch.mask))
+
+
+def everywhere(generate: Generate, mesh: Mesh | None) -> Generate:
+  """Returns `generate` for evaluations: whole NumPy arrays in and out.
+
+  Every process gives the same prompts and gets all completions; the devices
+  share the work.
+  """
+  if mesh is None:
+    return generate
+
+  def whole(params, prompts, key, prompt_ids):
+    prompts, prompt_ids = _spread((prompts, np.asarray(prompt_ids)), mesh)
+    samples = generate(params, prompts, key, prompt_ids)
+    return distributed.gather(samples)
+
+  return whole
+
+
+@jax.jit
+def _sums(samples: Samples) -> dict[str, jax.Array]:
+  return {
+    "tokens": jnp.sum(samples.mask.astype(jnp.float32)),
+    "finished": jnp.sum(samples.finished.astype(jnp.float32)),
+    "entropies": jnp.sum(samples.entropies),
+    "logprobs": jnp.sum(samples.logprobs),
+    "top1": jnp.sum(samples.top1),
+    "slot_steps": jnp.asarray(samples.slot_steps, jnp.float32),
+  }
+
+
+def _spread(tree: PyTree, mesh: Mesh) -> PyTree:
+  """Returns global arrays of host arrays that every process has whole."""
+
+  def one(x, target):
+    return jax.make_array_from_callback(x.shape, target, lambda part: x[part])
+
+  return jax.tree.map(one, tree, sharding.batch_sharding(mesh, tree))
+
+
+def _own(x: jax.Array) -> np.ndarray:
+  """Returns the rows that this process's devices hold, in order."""
+  if not isinstance(x, jax.Array) or x.is_fully_addressable:
+    return jax.device_get(x)
+  parts = {
+    shard.index[0].start or 0: shard.data for shard in x.addressable_shards
+  }
+  return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])

@@ -1,10 +1,13 @@
 """Training a part of the parameters: two trees that add up to one.
 
 Frozen parameters are not in the state at all: they take no gradient, no
-moments and no memory twice, and do not count in the gradient's norm.
+moments and no memory twice, and do not count in the gradient's norm. The
+trained part may be a part of a model's own parameters, or adapters beside
+them (`models.lora`).
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,18 +45,45 @@ def split_params(params: Params, pattern: str) -> tuple[Params, Params]:
 
 
 def merge_params(a: Params, b: Params) -> Params:
-  """Returns the union of two nested dicts with disjoint leaves."""
+  """Returns the union of two nested dicts with disjoint leaves.
+
+  Raises:
+    ValueError: both have the same leaf.
+  """
   merged = dict(a)
   for name, part in b.items():
+    if name in a and not (isinstance(a[name], dict) and isinstance(part, dict)):
+      raise ValueError(
+        f"both trees have {name!r}, expected disjoint leaves: a parameter is"
+        " either trained or frozen"
+      )
     merged[name] = merge_params(a[name], part) if name in a else part
   return merged
 
 
-def with_frozen(objective: Objective) -> Objective:
-  """Returns the objective of a part: `frozen["base"]` holds the rest."""
+def with_frozen(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns the objective of a part: `frozen["base"]` holds the rest.
 
-  def partial(trainable, frozen, batch, totals):
+  Args:
+    function: (params, frozen, …): an `Objective`, or a `Survey`'s `measure`.
+  """
+
+  def partial(trainable, frozen, *rest):
     params = merge_params(trainable, frozen["base"])
-    return objective(params, frozen, batch, totals)
+    return function(params, frozen, *rest)
 
   return partial
+
+
+def with_base_as_reference(objective: Objective) -> Objective:
+  """Returns the objective whose `frozen["reference"]` is `frozen["base"]`.
+
+  What LoRA departs from is its base without adapters: the reference costs no
+  second copy. Not for a base that lacks the trained part (`split_params`).
+  """
+
+  def shared(trainable, frozen, batch, totals):
+    frozen = {**frozen, "reference": frozen["base"]}
+    return objective(trainable, frozen, batch, totals)
+
+  return shared

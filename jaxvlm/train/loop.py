@@ -3,28 +3,44 @@
 The loop knows no objective. What a step sees is a function of (seed, step,
 parameters), so a run that is killed and started again with the same command
 ends bit-equal: the newest valid checkpoint is restored, the log is cut to it,
-and the loop goes on.
+and the loop goes on. With several processes every one runs this loop; the
+first writes what there is to read.
 """
 
+import contextlib
 import dataclasses
+import errno
 import logging
+import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from jaxvlm import distributed
 from jaxvlm import journal as journals
+from jaxvlm.train import drift, preemption, skips
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.compiles import CompileCounter
 from jaxvlm.train.step import TrainState
 from jaxvlm.typing import Params, PyTree
 
-# (step, params) -> (inputs of the train step, metrics to log)
-Inputs = Callable[[int, Params], tuple[PyTree, Mapping[str, float]]]
+# (step, params, carry) -> (inputs of the train step, carry for the next step,
+# metrics to log). Most runs carry nothing: `()` in, `()` out.
+Inputs = Callable[
+  [int, Params, PyTree], tuple[PyTree, PyTree, Mapping[str, float]]
+]
 # (step, params) -> metrics to log
 Evaluate = Callable[[int, Params], Mapping[str, float]]
+# step, counted from 0 -> ids of the rows in its batch
+RowIds = Callable[[int], Sequence[str]]
+# what was logged of a step -> how good it is, None where nobody can tell
+Score = Callable[[Mapping[str, float]], float | None]
+
+# What a disk says during a run; other errors may be of the data.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +52,16 @@ class Schedule:
     evaluate_every: also before the first and after the last step; 0 never.
     checkpoint_every: also after the last step.
     abort_after_skips: bad steps in a row that end the run.
+    keep: how many of the newest checkpoints stay.
+    keep_best: how many of those with the highest score stay besides.
   """
 
   steps: int
   evaluate_every: int = 0
   checkpoint_every: int = 50
   abort_after_skips: int = 8
+  keep: int = 2
+  keep_best: int = 0
 
 
 def run(
@@ -55,6 +75,9 @@ def run(
   *,
   identity: Mapping[str, str],
   evaluate: Evaluate | None = None,
+  drift_bounds: drift.Bounds = drift.FLOAT32,
+  row_ids: RowIds | None = None,
+  score: Score | None = None,
 ) -> TrainState:
   """Trains until `schedule.steps`, resuming where `workdir` left off.
 
@@ -68,41 +91,68 @@ def run(
     schedule: when to stop, evaluate and save.
     identity: what a checkpoint must agree with to be resumed.
     evaluate: measures the policy.
+    drift_bounds: how far trainer and sampler may be apart before it is said.
+    row_ids: names the rows of a batch that the guard refuses, for
+      skipped.jsonl.
+    score: ranks checkpoints for `schedule.keep_best`.
 
   Returns:
     The final state.
 
   Raises:
     RuntimeError: too many bad steps in a row.
+    OSError: `workdir` cannot be written, before the first step or during the
+      run; whole checkpoints stay.
+    SystemExit: with `preemption.EXIT_CODE`, after SIGTERM, once the last
+      finished step is safe.
   """
   workdir = pathlib.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
-  checkpoints = Checkpoints(workdir / "checkpoints", identity=identity)
+  checkpoints = Checkpoints(
+    workdir / "checkpoints",
+    identity=identity,
+    keep=schedule.keep,
+    keep_best=schedule.keep_best,
+  )
   restored = checkpoints.restore(state)  # to the devices where it lies
   start = 0
   if restored is not None:
     start, state = restored.step, restored.state
     logging.info("%s: resumed at step %d of %d", name, start, schedule.steps)
-  log = workdir / "metrics.jsonl"
-  journals.truncate(log, start if restored is not None else -1)
-  if start >= schedule.steps and restored is not None:
+  with _explained(workdir):
+    _open(workdir, start if restored is not None else -1)
+  unevaluated = restored.extra.get("unevaluated") if restored else None
+  if start >= schedule.steps and restored is not None and not unevaluated:
     return state
   counter = CompileCounter()
-  next_inputs = make_inputs(start)
-  with journals.Journal(
-    workdir, total_steps=schedule.steps, name=name
-  ) as journal:
-    if start == 0 and evaluate is not None and schedule.evaluate_every:
+  with (
+    _explained(workdir, only=_DISK),
+    _settled(checkpoints),
+    preemption.Preemption() as notice,
+    _journal(workdir, schedule, name) as journal,
+  ):
+    if unevaluated:  # the notice came before the evaluation of this step
+      assert evaluate is not None
+      journal.write(start, unevaluated | dict(evaluate(start, state.trainable)))
+    if start >= schedule.steps:
+      return state
+    log = workdir / "metrics.jsonl"
+    known = journals.read(log) if distributed.is_writer() else ()
+    alarm = drift.Alarm(drift_bounds, known)
+    next_inputs = make_inputs(start)
+    if restored is None and evaluate is not None and schedule.evaluate_every:
       journal.write(0, evaluate(0, state.trainable))
     for step in range(start, schedule.steps):
       begin = time.perf_counter()
-      inputs, logged = next_inputs(step, state.trainable)
+      inputs, carry, logged = next_inputs(step, state.trainable, state.carry)
+      state = state._replace(carry=carry)
       ready = time.perf_counter()
       state, metrics = train_step(state, frozen, inputs)
       metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
       end = time.perf_counter()
-      _abort_if_stuck(name, step, metrics, schedule)
+      if metrics["guard/skipped_in_row"]:
+        _report_skip(workdir, name, step, metrics, schedule, row_ids)
       record: dict[str, Any] = {**metrics, **logged}
+      record |= alarm.check(step + 1, metrics)
       record["time/inputs_s"] = ready - begin
       record["time/update_s"] = end - ready
       record["time/compiles"] = counter.count
@@ -110,25 +160,107 @@ def run(
         record["time/tokens_per_s"] = logged["batch/tokens"] / (end - begin)
       done = step + 1
       last = done == schedule.steps
-      if evaluate is not None and _due(done, schedule.evaluate_every, last):
+      due = evaluate is not None and _due(done, schedule.evaluate_every, last)
+      ending = notice.noticed()
+      if ending and due:
+        # An evaluation may outlast the machine: the next start makes it.
+        checkpoints.save(done, state, {"unevaluated": _plain(record)})
+        raise SystemExit(preemption.EXIT_CODE)
+      if due:
         record.update(evaluate(done, state.trainable))
         record["time/evaluate_s"] = time.perf_counter() - end
       journal.write(done, record)
-      if _due(done, schedule.checkpoint_every, last):
-        checkpoints.save(done, state)
+      if ending or _due(done, schedule.checkpoint_every, last):
+        rank = score(record) if score else None
+        checkpoints.save(done, state, score=rank, blocking=ending or last)
+      checkpoints.check()
+      if ending:
+        raise SystemExit(preemption.EXIT_CODE)
+    checkpoints.wait()
+    if notice.noticed():
+      raise SystemExit(preemption.EXIT_CODE)
   return state
+
+
+class _Silent:
+  """The journal of the processes that have none."""
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    pass
+
+
+def _journal(
+  workdir: pathlib.Path, schedule: Schedule, name: str
+) -> contextlib.AbstractContextManager:
+  if not distributed.is_writer():
+    return contextlib.nullcontext(_Silent())
+  return journals.Journal(workdir, total_steps=schedule.steps, name=name)
+
+
+def _open(workdir: pathlib.Path, step: int) -> None:
+  """Makes the folder, sees that it can be written, cuts logs to `step`."""
+  if not distributed.is_writer():
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  probe = workdir / ".writable"
+  probe.write_bytes(b"x")
+  probe.unlink()
+  journals.truncate(workdir / "metrics.jsonl", step)
+  skips.truncate(workdir / skips.NAME, step)
+
+
+@contextlib.contextmanager
+def _explained(
+  workdir: pathlib.Path, only: Collection[int] | None = None
+) -> Iterator[None]:
+  """Says of errors of the disk which folder and what to do."""
+  try:
+    yield
+  except OSError as error:
+    if only is not None and error.errno not in only:
+      raise  # of something else, or of a checkpoint, which says it already
+    raise OSError(
+      error.errno,
+      f"{workdir}: {error.strerror or error}; make the folder writable and"
+      " free space, then start the same command again: it resumes from the"
+      " last whole checkpoint",
+    ) from error
+
+
+@contextlib.contextmanager
+def _settled(checkpoints: Checkpoints) -> Iterator[None]:
+  """Leaves no save under way behind, unless other processes may be gone."""
+  try:
+    yield
+  finally:
+    if jax.process_count() == 1:
+      with contextlib.suppress(OSError):  # raised already, or less to the point
+        checkpoints.wait()
 
 
 def _due(step: int, every: int, last: bool) -> bool:
   return bool(every) and (last or step % every == 0)
 
 
-def _abort_if_stuck(name, step, metrics, schedule) -> None:
+def _plain(record: Mapping[str, float]) -> dict[str, float | str]:
+  """Returns what JSON can hold; the journal reads either."""
+  floats = {name: float(value) for name, value in record.items()}
+  return {k: v if math.isfinite(v) else str(v) for k, v in floats.items()}
+
+
+def _report_skip(workdir, name, step, metrics, schedule, row_ids) -> None:
+  """Files the rows of a refused batch; raises after too many in a row."""
+  rows = tuple(row_ids(step)) if row_ids else ()
+  path = workdir / skips.NAME
+  if distributed.is_writer():
+    skips.append(
+      path, step + 1, metrics["loss/total"], metrics["grad/norm"], rows
+    )
   in_row = int(metrics["guard/skipped_in_row"])
   if in_row >= schedule.abort_after_skips:
     raise RuntimeError(
       f"{name}: {in_row} steps in a row, {step + 2 - in_row} to {step + 1},"
       " had a loss or gradient that was not finite or spiked; nothing was"
       " updated since. Lower the learning rate, or look at the rows of these"
-      " steps"
+      f" steps in {path}; the last: {', '.join(rows[:8]) or 'not known'}"
     )

@@ -122,8 +122,12 @@ def _sync_folder(folder: pathlib.Path) -> None:
     os.close(descriptor)
 
 
+def fingerprint(body: Mapping[str, Any]) -> str:
+  """Returns the sha256 of a manifest: equal ones speak of equal bytes."""
+  return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
 def _serialize(body: Mapping[str, Any]) -> bytes:
   """Returns `body` with its own digest, always in the same bytes."""
-  digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-  whole = {**body, "sha256": digest}
+  whole = {**body, "sha256": fingerprint(body)}
   return json.dumps(whole, sort_keys=True, indent=1).encode()

@@ -1,15 +1,63 @@
-"""AdamW with warm-up, clipping, and decay on matrices only."""
+"""AdamW or Adafactor with warm-up, clipping, and decay on matrices only."""
 
 import dataclasses
+import enum
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from jaxvlm.typing import Params
+
+
+class Rule(enum.Enum):
+  """How a gradient becomes an update.
+
+  Attributes:
+    ADAMW: arXiv:1711.05101; two moments per parameter.
+    ADAFACTOR: arXiv:1804.04235 without momentum and without relative steps, so
+      that `peak_lr` means what it means to AdamW: the second moment of a
+      matrix of 128 rows and columns or more is a row and a column, of anything
+      smaller a full array.
+  """
+
+  ADAMW = enum.auto()
+  ADAFACTOR = enum.auto()
+
+
+class Precision(enum.Enum):
+  """Floating-point format of something stored."""
+
+  FLOAT32 = enum.auto()
+  BFLOAT16 = enum.auto()
+
+  @property
+  def dtype(self) -> jnp.dtype:
+    """The format's dtype."""
+    return jnp.dtype(self.name.lower())
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
   """Settings of the optimizer; steps are optimizer steps.
+
+  Bytes per trained parameter that live between steps (a gradient adds as much
+  as the master weight, 4 with micro-batches):
+
+    rule       first_moment   master FLOAT32        master BFLOAT16
+    ADAMW      FLOAT32        4 + 4 + 4 = 12        2 + 4 + 4 = 10
+    ADAMW      BFLOAT16       4 + 2 + 4 = 10        2 + 2 + 4 = 8
+    ADAFACTOR                 4 + 4/in + 4/out      2 + 4/in + 4/out
+
+  The second moment stays float32: one step of b2 = 0.999 moves it by less
+  than the spacing of bfloat16 (2⁻⁸), so that it would never decay. (optax has
+  no dtype of its own for it; left alone, it takes the parameters'.)
+
+  BFLOAT16 masters have the same defect: an update below 2⁻⁹ of a weight is
+  rounded away, always, because rounding is to the nearest. At learning rates
+  around 1e-6 most weights never move. Meant for large learning rates, and for
+  the planner's lower bound.
 
   Attributes:
     peak_lr: learning rate after warm-up.
@@ -17,10 +65,13 @@ class OptimizerConfig:
     decay_steps: cosine decay to `end_lr` over so many steps after warm-up; 0
       keeps the rate constant.
     end_lr: learning rate at the end of the decay.
-    b1: decay of the first moment.
-    b2: decay of the second moment.
+    b1: decay of the first moment (AdamW).
+    b2: decay of the second moment (AdamW; Adafactor's is 1 − t^−0.8).
     weight_decay: decoupled decay, on arrays of two axes or more per layer.
     clip_norm: global norm to which gradients are clipped.
+    rule: what turns gradients into updates.
+    first_moment: format in which AdamW keeps its first moment.
+    master: format of the trained parameters (`master_params`).
   """
 
   peak_lr: float = 1e-4
@@ -31,6 +82,14 @@ class OptimizerConfig:
   b2: float = 0.999
   weight_decay: float = 0.01
   clip_norm: float = 1.0
+  rule: Rule = Rule.ADAMW
+  first_moment: Precision = Precision.FLOAT32
+  master: Precision = Precision.FLOAT32
+
+
+def master_params(config: OptimizerConfig, params: Params) -> Params:
+  """Returns the trained parameters in the format of `config.master`."""
+  return jax.tree.map(lambda x: jnp.asarray(x, config.master.dtype), params)
 
 
 def schedule(config: OptimizerConfig) -> optax.Schedule:
@@ -57,24 +116,63 @@ def decayed(params: Any) -> Any:
 
   def is_matrix(path, _):
     name = jax.tree_util.keystr(path[-1:], simple=True)
-    return name not in ("weight", "bias")
+    return name not in ("weight", "bias", "lora_scale")
 
   return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-  """Returns clip by global norm, then AdamW with the schedule."""
+  """Returns clip by global norm, then the rule with the schedule.
+
+  Computes in float32 whatever the gradients and parameters are.
+
+  Raises:
+    ValueError: a learning rate that is not positive, a first moment for a
+      rule that has none.
+  """
   if not config.peak_lr > 0:
     raise ValueError(
       f"peak_lr is {config.peak_lr}, expected a positive learning rate"
     )
-  return optax.chain(
-    optax.clip_by_global_norm(config.clip_norm),
-    optax.adamw(
+  if config.rule is Rule.ADAMW:
+    update = optax.adamw(
       schedule(config),
       b1=config.b1,
       b2=config.b2,
       weight_decay=config.weight_decay,
       mask=decayed,
-    ),
+      mu_dtype=config.first_moment.dtype,
+    )
+  else:
+    if config.first_moment is not Precision.FLOAT32:
+      raise ValueError(
+        f"first_moment is {config.first_moment.name} and rule is ADAFACTOR,"
+        " which keeps no first moment: leave it FLOAT32"
+      )
+    update = optax.chain(
+      optax.scale_by_factored_rms(),
+      optax.clip_by_block_rms(1.0),
+      # Not optax.adafactor: its decay is not scaled by the learning rate.
+      optax.add_decayed_weights(config.weight_decay, decayed),
+      optax.scale_by_learning_rate(schedule(config)),
+    )
+  return _in_float32(
+    optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
   )
+
+
+def _in_float32(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """Returns `inner` with float32 gradients, parameters and moments."""
+
+  def widen(tree):
+    return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+
+  def init(params):
+    return inner.init(widen(params))
+
+  def update(grads, state, params):
+    return inner.update(widen(grads), state, widen(params))
+
+  return optax.GradientTransformation(init, update)

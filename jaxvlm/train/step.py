@@ -5,24 +5,50 @@ loss; micro-batches are scanned and exact, because every objective divides by
 totals of the whole batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxvlm import metrics as metrics_lib
-from jaxvlm.metrics import Mean
+from jaxvlm import sharding
+from jaxvlm.metrics import Metric
+from jaxvlm.sharding import (
+  ROWS,
+  Rules,
+  check_rows,
+  constrain,
+  constrain_tree,
+  prompt_axes,
+)
 from jaxvlm.train import guard as guards
-from jaxvlm.typing import Params, Prompts, PyTree
+from jaxvlm.typing import Params, PyTree
 
 # (trainable, frozen, micro-batch, totals of the whole batch) -> loss, metrics
 Objective = Callable[
-  [Params, PyTree, PyTree, PyTree], tuple[jax.Array, dict[str, Mean]]
+  [Params, PyTree, PyTree, PyTree], tuple[jax.Array, dict[str, Metric]]
 ]
 # whole batch -> normalizers
 Totals = Callable[[PyTree], PyTree]
+
+
+class Survey(NamedTuple):
+  """Totals that only the model can tell, such as a mean of the whole batch.
+
+  Attributes:
+    totals: whole batch -> normalizers; enough where the objective sees the
+      whole batch at once.
+    measure: (trainable, frozen, micro-batch) -> normalizers of a part, which
+      add up to those of the whole; runs over all micro-batches before the
+      first of them is trained on, without gradient.
+  """
+
+  totals: Totals
+  measure: Callable[[Params, PyTree, PyTree], PyTree]
 
 
 class TrainState(NamedTuple):
@@ -44,51 +70,87 @@ class TrainState(NamedTuple):
 
 
 def init_state(
-  trainable: Params, optimizer: optax.GradientTransformation
+  trainable: Params,
+  optimizer: optax.GradientTransformation,
+  *,
+  rules: Rules = (),
 ) -> TrainState:
-  """Returns the state before the first step; copies the parameters."""
-  trainable = jax.tree.map(jnp.array, trainable)
-  return TrainState(
+  """Returns the state before the first step; copies the parameters.
+
+  Args:
+    trainable: parameters, which keep their layout.
+    optimizer: as for `make_train_step`.
+    rules: how the state lies on the mesh set by `jax.set_mesh`.
+  """
+  return _start(jax.tree.map(jnp.array, trainable), optimizer, rules)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _start(trainable, optimizer, rules) -> TrainState:
+  state = TrainState(
     step=jnp.zeros((), jnp.int32),
     trainable=trainable,
     opt_state=optimizer.init(trainable),
     guard=guards.init(),
+  )
+  return _laid_out(state, rules)
+
+
+def state_sharding(mesh: Mesh, state: TrainState, rules: Rules) -> TrainState:
+  """Returns a NamedSharding for every leaf of a state, abstract or not."""
+  whole = NamedSharding(mesh, PartitionSpec())
+  return TrainState(
+    step=whole,
+    trainable=sharding.partition(mesh, state.trainable, rules),
+    opt_state=sharding.partition(mesh, state.opt_state, rules),
+    guard=jax.tree.map(lambda _: whole, state.guard),
+    carry=sharding.batch_sharding(mesh, state.carry),
+  )
+
+
+def _laid_out(state: TrainState, rules: Rules) -> TrainState:
+  """Returns the state in the layout of `state_sharding`, inside a program."""
+  return state._replace(
+    step=constrain(state.step),
+    trainable=constrain_tree(state.trainable, rules),
+    opt_state=constrain_tree(state.opt_state, rules),
+    guard=jax.tree.map(constrain, state.guard),
   )
 
 
 def split(tree: PyTree, count: int) -> PyTree:
   """Returns `tree` with a leading micro-batch axis: [count, N / count, …].
 
-  M-RoPE positions carry their prompt axis second; everything else first.
+  Part j holds every count-th prompt from j: of a batch spread over devices,
+  each keeps its own rows.
+
+  Raises:
+    ValueError: the prompts do not divide, over parts or over devices.
   """
 
-  def cut(x):
-    n = x.shape[0]
+  def cut(x, axis):
+    n = x.shape[axis]
     if n % count:
       raise ValueError(
         f"batch of {n} prompts does not split into {count} micro-batches:"
         " choose a divisor"
       )
-    return x.reshape(count, n // count, *x.shape[1:])
+    check_rows(None, n // count)
+    x = x.reshape(*x.shape[:axis], n // count, count, *x.shape[axis + 1 :])
+    part = jnp.moveaxis(x, axis + 1, 0)
+    return constrain(part, *(None,) * (axis + 1), ROWS)
 
-  def cut_prompts(x):
-    if not isinstance(x, Prompts):
-      return cut(x)
-    positions = jnp.moveaxis(cut(jnp.moveaxis(x.positions, 1, 0)), 2, 1)
-    rest = x._replace(positions=x.next_position)
-    return jax.tree.map(cut, rest)._replace(positions=positions)
-
-  return jax.tree.map(
-    cut_prompts, tree, is_leaf=lambda x: isinstance(x, Prompts)
-  )
+  return jax.tree.map(cut, tree, prompt_axes(tree))
 
 
 def make_train_step(
   objective: Objective,
-  totals: Totals,
+  totals: Totals | Survey,
   optimizer: optax.GradientTransformation,
   *,
   micro_batches: int = 1,
+  rules: Rules = (),
+  norm_depth: int = 0,
 ) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict]]:
   """Returns a jitted step (state, frozen, batch) -> (state, metrics).
 
@@ -98,25 +160,45 @@ def make_train_step(
 
   Args:
     objective: the loss; its gradient is taken in its first argument.
-    totals: normalizers of the whole batch, handed to every micro-batch.
+    totals: normalizers of the whole batch, handed to every micro-batch; a
+      Survey where they depend on the parameters.
     optimizer: what turns gradients into updates.
     micro_batches: number of equal parts along the prompts.
+    rules: how parameters, gradients and optimizer state lie on the mesh set
+      by `jax.set_mesh`; nothing without a mesh.
+    norm_depth: logs the gradient norm of every module so many names deep in
+      the tree (2: "visual/blocks"); 0 logs none.
   """
 
+  survey = totals if isinstance(totals, Survey) else Survey(totals, None)
+
   def gradients(trainable, frozen, batch):
-    whole = totals(batch)
+    whole = survey.totals(batch)
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
     if micro_batches == 1:
       (loss, stats), grads = value_and_grad(trainable, frozen, batch, whole)
-      return loss, stats, grads
+      return loss, stats, constrain_tree(grads, rules)
     parts = split(batch, micro_batches)
     first = jax.tree.map(lambda x: x[0], parts)
+    if survey.measure is not None:
+      shares = jax.lax.map(
+        lambda part: survey.measure(trainable, frozen, part), parts
+      )
+      whole = jax.tree.map(lambda x: jnp.sum(x, 0), shares)
     shapes = jax.eval_shape(value_and_grad, trainable, frozen, first, whole)
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    # Sums of many bfloat16 gradients would lose the small ones.
+    zero = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
+      shapes,
+    )
 
     def body(total, part):
-      one = value_and_grad(trainable, frozen, part, whole)
-      return jax.tree.map(jnp.add, total, one), None
+      (loss, stats), grads = value_and_grad(trainable, frozen, part, whole)
+      (losses, seen), summed = total
+      # Metrics know how to join: a mean adds, a maximum does not.
+      joined = losses + loss, metrics_lib.add(seen, stats)
+      summed = jax.tree.map(jnp.add, summed, constrain_tree(grads, rules))
+      return (joined, constrain_tree(summed, rules)), None
 
     ((loss, stats), grads), _ = jax.lax.scan(body, zero, parts)
     return loss, stats, grads
@@ -144,9 +226,23 @@ def make_train_step(
       **metrics_lib.values(stats),
       "loss/total": loss,
       "grad/norm": norm,
+      **module_norms(grads, norm_depth),
       "guard/skipped": guard.skipped_total,
       "guard/skipped_in_row": guard.skipped_in_row,
     }
-    return new, out
+    return _laid_out(new, rules), out
 
   return jax.jit(step, donate_argnums=0)
+
+
+def module_norms(grads: PyTree, depth: int) -> dict[str, jax.Array]:
+  """Returns "grad/norm/<module>" f32[] of modules `depth` names deep.
+
+  The squares of all of them sum to the square of the whole norm; a leaf less
+  deep is a module of its own.
+  """
+  modules: dict[str, list[jax.Array]] = {}
+  for path, leaf in jax.tree.leaves_with_path(grads) if depth else ():
+    name = jax.tree_util.keystr(path[:depth], simple=True, separator="/")
+    modules.setdefault(name, []).append(leaf)
+  return {f"grad/norm/{k}": optax.tree.norm(v) for k, v in modules.items()}

@@ -308,3 +308,23 @@ print("done")
     [sys.executable, "-c", program], capture_output=True, text=True
   )
   assert done.stdout.strip() == "done", done.stderr
+
+
+def test_the_fingerprint_knows_vocabulary_and_template(tmp_path):
+  def made(name, corpus=CORPUS, template=None):
+    folder = tmp_path / name
+    tokenizer.build(corpus, folder, vocab_size=300)
+    if template:
+      (folder / "chat_template.jinja").write_text(template)
+    return chat.load(folder, QWEN)
+
+  first = made("a")
+  before = first.fingerprint
+  first.completion("ten 10")
+  again = made("b")
+  again.completion("Find the angle")  # encoding leaves no trace
+  assert before == first.fingerprint == again.fingerprint
+  assert made("c", corpus=["zebra zebra quartz"] * 9).fingerprint != before
+  other = tokenizer.CHAT_TEMPLATE.replace("helpful", "silent")
+  assert other != tokenizer.CHAT_TEMPLATE
+  assert made("d", template=other).fingerprint != before

@@ -116,3 +116,23 @@ def test_workers_give_the_same_stream(source, expected, workers):
   made = list(pipeline.batches(source, start=3, workers=workers))
   for a, b in zip(made, expected[3:], strict=True):
     assert_equal(a, b)
+
+
+def test_processes_together_hold_the_batch_of_one(source, expected):
+  parts = [
+    BatchSource(
+      source._survey, source._plan, source._encoder, STEPS, places=places
+    )
+    for places in ((0, 1), (2,), (3,))
+  ]
+  for step, whole in enumerate(expected):
+    made = [part[step] for part in parts]
+    rows = [row.id for part in made for row in part.rows]
+    # The broken row is replaced alike, whoever loads it.
+    assert rows == [row.id for row in whole.rows]
+    assert sum((m.replaced for m in made), ()) == whole.replaced
+    joined = np.concatenate([m.batch.prompts.patches for m in made])
+    np.testing.assert_array_equal(joined, whole.batch.prompts.patches)
+    assert len(source.row_ids(step)) == 4
+    if not whole.replaced:
+      assert source.row_ids(step) == rows

@@ -390,10 +390,10 @@ def test_a_late_failure_is_replaced_by_the_spare_and_recorded(
 
   def spares(number):
     asked.append(number)
-    return late if number == 0 else row("spare")
+    return late if number == 1 else row("spare")
 
   made = rows.make_batch(candidates, spares, LARGE, encoder)
-  assert asked == [0, 1]  # the first spare fails too
+  assert asked == [1, 4]  # the first spare of place 1 fails too
   # Replaced where it stood, not shifted.
   assert [r.id for r in made.rows] == ["text only", "spare", "one"]
   assert [name for name, _ in made.replaced] == ["late", "late"]
@@ -416,6 +416,6 @@ def test_a_picture_that_grew_after_the_survey_is_replaced(encoder, tmp_path):
 def test_when_everything_fails_the_run_stops(encoder, tmp_path):
   gone = row("gone", images=(tmp_path / "gone.png",))
   with pytest.raises(
-    ValueError, match=r"3 rows in a batch of 2.*'gone'.*check"
+    ValueError, match=r"'gone' and 8 spares.*'gone'.*check"
   ):
     rows.make_batch([gone] * 2, lambda _: gone, SMALL, encoder)

@@ -31,7 +31,8 @@ from jaxvlm.models import qwen2_5_vl
 from tests import tiny
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
-# Everything as small as it gets; SFT, OPD and GRPO with a reference.
+# Everything as small as it gets; SFT, OPD, and GRPO with a reference, slots
+# that refill, and completions that go on in the next step.
 TINY = (
   "--arms=sft_early,opd",
   "--checkpoint_every=2",
@@ -44,6 +45,10 @@ TINY = (
   "--evaluation.prompts=2",
   "--grpo.group=2",
   "--grpo.kl_coef=0.1",
+  "--grpo.slots.rows=2",
+  "--grpo.slots.width=2",
+  "--grpo.slots.segment=8",
+  "--grpo.carry=1",
   *(
     f"--{stage}.{setting}"
     for stage in ("sft_early", "opd", "grpo")
@@ -178,7 +183,10 @@ def test_what_a_study_leaves_behind(undisturbed):
   assert {"reward/mean", "reward/degenerate_groups", "policy/kl_ref"} <= set(
     grpo
   )
-  assert grpo["rollout/logprob_gap"] < 1e-4
+  for record in (opd, grpo):
+    assert record["rollout/logprob_gap"] < 1e-4
+    assert record["rollout/logprob_kl"] < 1e-6
+    assert record["rollout/alarm"] == 0
   # Parameters moved in every stage, and GRPO began where Stage 1 ended.
   first, second = (found[s, "state"] for s in STAGES[:2])
   head = next(n for n in first if re.match("trainable.*embed_tokens", n))
@@ -271,10 +279,19 @@ def test_other_settings_in_the_same_folder_are_refused(
     (["--opd.group=0"], r"group is 0"),
     (["--opd.prompts=0"], r"opd\.prompts|batch size 0"),
     (["--evaluation.every=0"], r"evaluation\.every"),
+    (["--grpo.slots.rows=0"], r"grpo\.carry is 1 with grpo\.slots\.rows 0"),
+    (["--grpo.carry=3"], r"grpo\.carry is 3.*expected 0 … 2"),
+    (["--grpo.slots.width=0"], r"grpo\.slots\.width is 0"),
     (["--grpo.groups=4"], r"Unknown command line flag 'grpo\.groups'"),
     (["--grpo.steps=many"], r"grpo\.steps.*'many'.*int"),
     (["extra"], r"unknown arguments \['extra'\]"),
     (["--scale=galaxy"], r"galaxy.*laptop.*colab.*pod"),
+    (["--distributed.process_count=2"], r"ValueError: .*expected host:port"),
+    (
+      ["--distributed.auto", "--distributed.process_id=1"],
+      r"ValueError: .*give one or the other",
+    ),
+    (["--mesh.tensor=7"], r"ValueError: .*mesh\.tensor is 7.*1 device"),
     (
       ["--dataset=GEOMETRY3K", "--data_dir=/nowhere"],
       r"FileNotFoundError: /nowhere/train\.jsonl.*--data_dir",

@@ -15,6 +15,7 @@ import pytest
 from jaxvlm.data import layout
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import convert, model, vision
+from jaxvlm.models.remat import Remat
 from jaxvlm.typing import Batch
 from tests.reference import hf
 
@@ -270,8 +271,9 @@ def decoded(name: str) -> tuple[np.ndarray, np.ndarray]:
   for t in range(LENGTH):
     text[:, 0, t] = jnp.argmax(hidden[-1][:, 0] @ out, -1)
     if t + 1 < LENGTH:
-      state, cache = decode(params, prefix, cache, text[..., t], jnp.int32(t))
-      hidden.append(state)
+      token = text[..., t, None]
+      state, cache = decode(params, prefix, cache, token, jnp.int32(t))
+      hidden.append(state[:, :, 0])
   return text, np.stack(jax.device_get(hidden), axis=2)
 
 
@@ -432,7 +434,7 @@ def test_unstacked_parameters_give_the_same():
 
 
 def test_remat_changes_nothing():
-  bound = qwen2_5_vl.bind(build(SMALL).config, remat=True)
+  bound = qwen2_5_vl.bind(build(SMALL).config, remat=Remat.FULL)
   got = value_and_gradient(bound, build(SMALL).params, small_batch(SMALL))
   np.testing.assert_allclose(got[1], plain()[1], atol=1e-5)
   jax.tree.map(
@@ -443,7 +445,7 @@ def test_remat_changes_nothing():
 
 
 def test_remat_traces_with_unstacked_parameters():
-  bound = qwen2_5_vl.bind(build(SMALL).config, remat=True)
+  bound = qwen2_5_vl.bind(build(SMALL).config, remat=Remat.FULL)
   params = bound.unstack(build(SMALL).params)
   gradient = jax.eval_shape(
     jax.grad(lambda x: bound.forward(x, small_batch(SMALL)).sum()), params

@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.rollout import make_generate, statistics
+from jaxvlm.rollout import make_generate, make_score, statistics
 from jaxvlm.sampling import Samples, Sampling
 from jaxvlm.typing import Batch
 from tests import tiny
@@ -62,18 +62,13 @@ def batch(samples):
 
 @pytest.fixture(scope="module")
 def scored(params, batch):
-  teacher = (model(), tiny.params(seed=1))
-  score = jax.jit(
-    lambda params, teacher, batch: statistics(
-      model(),
-      params,
-      batch,
-      vocab_size=tiny.VOCAB,
-      temperature=TEMPERATURE,
-      teacher=(model(), teacher),
-    )
+  score = make_score(
+    model(),
+    vocab_size=tiny.VOCAB,
+    temperature=TEMPERATURE,
+    teacher=model(),
   )
-  return jax.device_get(score(params, teacher[1], batch))
+  return jax.device_get(score(params, batch, tiny.params(seed=1)))
 
 
 def test_loop_and_training_forward_agree(samples, scored):
@@ -208,3 +203,24 @@ def test_temperature_zero_takes_the_best_token_of_the_forward(params):
   np.testing.assert_allclose(
     np.asarray(samples.logprobs)[mask], logp[mask], atol=1e-4
   )
+
+
+def test_a_teacher_is_given_whole_or_not_at_all(params, batch):
+  score = make_score(model(), vocab_size=tiny.VOCAB)
+  with pytest.raises(ValueError, match="teacher.*expected both or neither"):
+    score(params, batch, params)
+
+
+def test_nothing_is_compiled_when_prompts_pictures_and_lengths_vary(params):
+  generate = generator(Sampling(TEMPERATURE))
+  for seed, grids in enumerate(
+    (
+      tiny.GRIDS,
+      tiny.GRIDS[::-1],
+      ((), (), (), ((1, 2, 2),)),  # hardly a picture
+      (((1, 6, 8),),) * 4,
+    )
+  ):
+    front = tiny.prompts(seed=seed, grids=grids)
+    generate(params, front, jax.random.key(seed), IDS + seed)
+  assert generate._cache_size() == 1

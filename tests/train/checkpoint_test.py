@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any, NamedTuple
 
 import jax
@@ -246,6 +247,42 @@ def test_keeps_the_newest(tmp_path):
   assert sorted(os.listdir(tmp_path)) == ["15", "manifest-15.json"]
 
 
+def test_keeps_the_best_besides_the_newest(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=1, keep_best=2, identity=IDENTITY)
+  kept = []
+  for step, score in enumerate([3.0, 9.0, None, 7.0, float("nan"), 9.0, 1.0]):
+    checkpoints.save(step, make_state(step), score=score)
+    kept.append(checkpoints.steps())
+  assert kept == [[0], [0, 1], [0, 1, 2], [1, 3], [1, 3, 4], [1, 5], [1, 5, 6]]
+  assert checkpoints.best() == 5  # of equals the newest
+  again = Checkpoints(tmp_path, identity=IDENTITY)
+  restored = again.restore(make_state(), step=again.best())
+  assert restored.step == 5
+  assert_same(restored.state, make_state(5))
+  assert Checkpoints(tmp_path / "none", identity={}).best() is None
+  with pytest.raises(ValueError, match="keep_best -1"):
+    Checkpoints(tmp_path, keep_best=-1, identity={})
+
+
+def test_a_failed_save_is_told_without_waiting(tmp_path, monkeypatch):
+  checkpoints = Checkpoints(tmp_path, identity={})
+  begin, end = threading.Event(), threading.Event()
+
+  def write(*_):
+    begin.wait()
+    raise OSError("No space left on device")
+
+  monkeypatch.setattr(manifest, "write", write)
+  checkpoints.save(1, make_state(), blocking=False)
+  checkpoints.check()  # under way: nothing to tell
+  begin.set()
+  checkpoints._pending.add_done_callback(lambda _: end.set())
+  end.wait(60)
+  with pytest.raises(OSError, match="could not save step 1: No space left"):
+    checkpoints.check()
+  checkpoints.check()
+
+
 def test_a_step_is_saved_once_and_never_under_a_later_one(copied):
   before = {p: p.stat().st_mtime_ns for p in files_of(copied, 3)}
   checkpoints = Checkpoints(copied, keep=3, identity=IDENTITY)
@@ -427,16 +464,16 @@ def test_full_disk_and_read_only_folder(tmp_path):
   assert "fine" in run_script(FULL_DISK, tmp_path, before=private)
 
 
-FOUR_DEVICES = """
+EIGHT_DEVICES = """
   import sys
   import jax, jax.numpy as jnp, numpy as np
   from jax.sharding import NamedSharding, PartitionSpec as P
   from jaxvlm.train.checkpoint import Checkpoints
 
-  assert jax.device_count() == 4
-  line = jax.make_mesh((4,), ("a",), (jax.sharding.AxisType.Auto,))
-  square = jax.make_mesh((2, 2), ("a", "b"), (jax.sharding.AxisType.Auto,) * 2)
-  x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+  assert jax.device_count() == 8
+  line = jax.make_mesh((8,), ("a",), (jax.sharding.AxisType.Auto,))
+  square = jax.make_mesh((2, 4), ("a", "b"), (jax.sharding.AxisType.Auto,) * 2)
+  x = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
   checkpoints = Checkpoints(sys.argv[1], keep=9, identity={})
 
   def check(expected):
@@ -448,7 +485,7 @@ FOUR_DEVICES = """
       (NamedSharding(line, P()), jnp.float32),
       (jax.sharding.SingleDeviceSharding(jax.devices()[2]), jnp.float32),
     ]:
-      leaf = jax.ShapeDtypeStruct((8, 4), dtype, sharding=sharding)
+      leaf = jax.ShapeDtypeStruct((8, 8), dtype, sharding=sharding)
       got = checkpoints.restore({"x": leaf}).state["x"]
       assert got.sharding == sharding and got.dtype == dtype, got.sharding
       np.testing.assert_array_equal(got, expected.astype(dtype))
@@ -463,10 +500,10 @@ FOUR_DEVICES = """
 
 
 def test_restores_onto_other_shardings_and_device_counts(tmp_path):
-  x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+  x = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
   Checkpoints(tmp_path, identity={}).save(1, {"x": jnp.asarray(x)})
   printed = run_script(
-    FOUR_DEVICES, tmp_path, JAX_NUM_CPU_DEVICES="4", JAX_PLATFORMS="cpu"
+    EIGHT_DEVICES, tmp_path, JAX_NUM_CPU_DEVICES="8", JAX_PLATFORMS="cpu"
   )
   assert "fine" in printed
   got = Checkpoints(tmp_path, identity={}).restore({"x": jnp.asarray(x)})

@@ -23,6 +23,11 @@ def test_the_parts_add_up_and_share_nothing():
   assert merge_params(frozen, trainable) == PARAMS
 
 
+def test_a_leaf_in_both_parts_is_named():
+  with pytest.raises(ValueError, match="both trees have 'embed_tokens'"):
+    merge_params(PARAMS, {"model": {"embed_tokens": 4.0}})
+
+
 @pytest.mark.parametrize(
   "pattern,what", [("vision", "nothing"), (".", "every")]
 )

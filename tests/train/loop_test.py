@@ -66,9 +66,10 @@ def run(
       raise Killed
 
   def make_inputs(start):
-    def inputs(number, params):
+    def inputs(number, params, carry):
       die("inputs", number)
-      return batch(number, params, bad), {"data/first": float(number)}
+      data = batch(number, params, bad)
+      return data, carry, {"data/first": float(number)}
 
     return inputs
 

@@ -111,7 +111,8 @@ def test_grpo_on_policy_is_the_policy_gradient(weights):
   weigh = getattr(objectives, weights)
   objective = objectives.grpo(MODEL, temperature=0.8, weights=weigh, **CUT)
   _, metrics, grads = evaluate(objective, inputs)
-  assert metrics["rollout/logprob_gap"] < 1e-6
+  assert metrics["rollout/logprob_gap"] < 1e-5  # the largest of all tokens
+  assert 0 <= metrics["rollout/logprob_kl"] < 1e-9
   assert metrics["policy/clip_fraction"] == 0
   assert metrics["policy/ratio"] == pytest.approx(1, abs=1e-5)
   lengths = BATCH.mask.sum(-1, keepdims=True)
@@ -129,6 +130,31 @@ def test_grpo_on_policy_is_the_policy_gradient(weights):
     jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True
   ):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["opd", "grpo"])
+def test_tokens_that_an_older_policy_drew_are_no_drift(name):
+  """Carried completions keep their behavior log-probabilities."""
+  objective = {
+    "opd": objectives.opd(MODEL, MODEL, **CUT),
+    "grpo": objectives.grpo(MODEL, **CUT),
+  }[name]
+  inputs = experience(ADVANTAGES)
+  older = np.zeros(BATCH.mask.shape, bool)
+  older[:, 1, :2] = True
+  moved = np.where(older, inputs.old_logprobs - 0.5, inputs.old_logprobs)
+  frozen = {"teacher": PARAMS}
+  found = []
+  for drawn in (None, ~older):
+    given = inputs._replace(old_logprobs=moved, drawn=drawn)
+    found.append(evaluate(objective, given, frozen)[1])
+  blamed, known = found
+  assert blamed["rollout/logprob_gap"] == pytest.approx(0.5, abs=1e-5)
+  share = (older & BATCH.mask).sum() / BATCH.mask.sum()
+  k3 = share * (np.exp(0.5) - 1.5)
+  assert blamed["rollout/logprob_kl"] == pytest.approx(k3, rel=1e-4)
+  assert known["rollout/logprob_gap"] < 1e-5
+  assert known["rollout/logprob_kl"] < 1e-9
 
 
 def test_kl_pulls_towards_the_reference_even_without_advantages():

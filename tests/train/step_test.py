@@ -10,7 +10,12 @@ import pytest
 from jaxvlm.metrics import masked_mean
 from jaxvlm.train import objectives
 from jaxvlm.train.objectives import Experience
-from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.train.optimizer import (
+  OptimizerConfig,
+  Precision,
+  make_optimizer,
+  master_params,
+)
 from jaxvlm.train.step import init_state, make_train_step, split
 from tests import tiny
 
@@ -30,6 +35,8 @@ def objective_of(name):
       model, model, vocab_size=tiny.VOCAB, temperature=0.9
     ), {"teacher": teacher}
   reference = jax.tree.map(lambda x: x * 0.9, params)
+  if name in PAIRED:
+    return PAIRED[name](model), {"reference": reference}
   return objectives.grpo(
     model,
     vocab_size=tiny.VOCAB,
@@ -38,7 +45,50 @@ def objective_of(name):
   ), {"reference": reference}
 
 
+def paired():
+  """Returns chosen and rejected completions, one of them empty."""
+  batch = tiny.batch(group=2)
+  mask = batch.mask.copy()
+  mask[2, 1] = False
+  return batch._replace(mask=mask)
+
+
+def sft_c_totals():
+  return objectives.sft_c_totals(tiny.bag()[0], vocab_size=tiny.VOCAB)
+
+
+def sft_c(model, gap):
+  """Returns SFT-C whose hinge the whole batch opens by `gap`.
+
+  Alone, some prompts lie on the other side of it.
+  """
+  params, parts = tiny.bag()[1], split(paired(), 4)
+  measure = jax.jit(lambda part: sft_c_totals().measure(params, None, part))
+  totals = jax.lax.map(measure, parts)
+  nll, tokens = totals.negative_nll, totals.negative_tokens
+  alone = [float(nll[i] / tokens[i]) for i in (0, 1, 3)]
+  floor = float(jnp.sum(nll) / jnp.sum(tokens)) + gap
+  assert min(alone) < floor < max(alone)
+  return objectives.sft_c(model, vocab_size=tiny.VOCAB, floor=floor, weight=0.7)
+
+
+PREFERENCE = {"vocab_size": tiny.VOCAB, "beta": 0.3}
+COOLED = {**PREFERENCE, "floor": -6.0, "tau": 0.8}
+PAIRED = {
+  "sft_c_open": lambda m: sft_c(m, 0.02),
+  "sft_c_closed": lambda m: sft_c(m, -0.02),
+  "dpo": lambda m: objectives.dpo(m, **PREFERENCE),
+  "cw_dpo": lambda m: objectives.cw_dpo(m, **COOLED),
+  "cw_dpo_filtered": lambda m: objectives.cw_dpo(
+    m, differentiate_weight=True, easier_than=-6.0, **COOLED
+  ),
+  "focal_dpo": lambda m: objectives.focal_dpo(m, gamma=2.0, **PREFERENCE),
+}
+
+
 def inputs_of(name):
+  if name in PAIRED:
+    return paired()
   batch = tiny.batch(group=3)
   if not name.startswith("grpo"):
     return batch
@@ -51,7 +101,14 @@ def inputs_of(name):
   )
 
 
-OBJECTIVES = ("sft", "opd", "grpo_per_token", "grpo_per_sequence")
+OBJECTIVES = (
+  *("sft", "opd", "grpo_per_token", "grpo_per_sequence"),
+  *("sft_c_open", "cw_dpo_filtered"),
+  *(
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("sft_c_closed", "dpo", "cw_dpo", "focal_dpo")
+  ),
+)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -63,10 +120,9 @@ def test_micro_batches_change_nothing(name):
   """
   objective, frozen = objective_of(name)
   inputs, results = inputs_of(name), []
-  for count in (1, 2, 4):
-    step = make_train_step(
-      objective, objectives.count, OPTIMIZER, micro_batches=count
-    )
+  totals = sft_c_totals() if "sft_c" in name else objectives.count
+  for count in (1, 4) if name in PAIRED else (1, 2, 4):
+    step = make_train_step(objective, totals, OPTIMIZER, micro_batches=count)
     state = init_state(tiny.bag()[1], OPTIMIZER)
     results.append(jax.device_get(step(state, frozen, inputs)))
   (whole, whole_metrics), *others = results
@@ -96,15 +152,10 @@ def test_split_keeps_rows_whole():
   batch = tiny.batch()
   parts = split(batch, 2)
   for name, value in batch.prompts._asdict().items():
-    found = np.asarray(getattr(parts.prompts, name))
-    if name == "positions":
-      found = np.concatenate(list(found), axis=1)
-    else:
-      found = found.reshape(-1, *found.shape[2:])
-    np.testing.assert_array_equal(found, value, err_msg=name)
-  np.testing.assert_array_equal(
-    np.asarray(parts.tokens).reshape(batch.tokens.shape), batch.tokens
-  )
+    for j, found in enumerate(np.asarray(getattr(parts.prompts, name))):
+      part = value[:, j::2] if name == "positions" else value[j::2]
+      np.testing.assert_array_equal(found, part, err_msg=name)
+  np.testing.assert_array_equal(parts.tokens[1], batch.tokens[1::2])
 
 
 def test_a_batch_that_does_not_split_is_named():
@@ -145,6 +196,22 @@ def example(seed=0, bad=None):
 def start():
   params = {"w": jnp.array([0.5, -0.5, 1.0])}
   return init_state(params, OPTIMIZER), {"b": jnp.zeros(())}
+
+
+def test_gradients_of_bfloat16_masters_are_summed_in_float32():
+  """512 micro-batches with gradient 1; bfloat16 would stop at 256."""
+
+  def objective(params, frozen, batch, total):
+    return jnp.sum(params["w"].astype(jnp.float32) * batch), {}
+
+  config = OptimizerConfig(1e-2, master=Precision.BFLOAT16)
+  optimizer = make_optimizer(config)
+  params = master_params(config, {"w": jnp.ones(())})
+  run = make_train_step(objective, jnp.size, optimizer, micro_batches=512)
+  state, metrics = run(init_state(params, optimizer), None, jnp.ones(512))
+  assert metrics["grad/norm"] == 512
+  assert state.trainable["w"].dtype == jnp.bfloat16
+  assert state.trainable["w"] < 1
 
 
 def bits(tree):
@@ -219,3 +286,21 @@ def test_metrics_are_those_of_the_batch_before_the_update():
   assert metrics["loss/mse"] == pytest.approx(error.mean(), rel=1e-5)
   norm = np.linalg.norm(gradient)
   assert metrics["grad/norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_gradient_norms_by_module_sum_to_the_whole():
+  objective, frozen = objective_of("sft")
+  _, params = tiny.bag()
+  state = init_state(params, OPTIMIZER)
+  step = make_train_step(objective, objectives.count, OPTIMIZER, norm_depth=1)
+  _, out = step(state, frozen, tiny.batch())
+  names = {f"grad/norm/{name}" for name in params}
+  found = {k: v for k, v in out.items() if k.startswith("grad/norm/")}
+  assert found.keys() == names and all(v > 0 for v in found.values())
+  whole = np.sqrt(sum(float(v) ** 2 for v in found.values()))
+  assert whole == pytest.approx(float(out["grad/norm"]), rel=1e-6)
+  grads = jax.grad(objective, has_aux=True)(
+    params, frozen, tiny.batch(), objectives.count(tiny.batch())
+  )[0]
+  head = np.linalg.norm(np.asarray(grads["head"]["kernel"]))
+  assert float(found["grad/norm/head"]) == pytest.approx(head, rel=1e-5)

@@ -4,10 +4,16 @@ from jaxvlm.models.qwen2_5_vl.config import Config, VisionConfig
 from jaxvlm.models.qwen2_5_vl.convert import (
   fingerprint,
   load_pretrained,
+  load_sharded,
   save_pretrained,
 )
 from jaxvlm.models.qwen2_5_vl.inputs import batch_from_hf
-from jaxvlm.models.qwen2_5_vl.model import bind, init, logits
+from jaxvlm.models.qwen2_5_vl.model import (
+  bind,
+  init,
+  init_sharded,
+  logits,
+)
 
 __all__ = [
   "Config",
@@ -16,7 +22,9 @@ __all__ = [
   "bind",
   "fingerprint",
   "init",
+  "init_sharded",
   "load_pretrained",
+  "load_sharded",
   "logits",
   "save_pretrained",
 ]

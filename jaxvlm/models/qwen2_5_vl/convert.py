@@ -4,12 +4,13 @@ One table maps parameter paths to transformers' names. Folders are safetensors
 only: nothing is ever unpickled.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy
@@ -17,8 +18,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxvlm.models.qwen2_5_vl import model
+from jaxvlm import sharding
+from jaxvlm.models.qwen2_5_vl import model, partition
 from jaxvlm.models.qwen2_5_vl.config import Config
+from jaxvlm.sharding import Rules
 from jaxvlm.typing import Params
 
 _SHARD_BYTES = 4 * 2**30
@@ -37,6 +40,15 @@ def _patch_kernel(x: np.ndarray) -> np.ndarray:
   """Conv3d kernel (D, C, t, p, p) to a matrix (C·t·p·p, D)."""
   return x.reshape(x.shape[0], -1).T
 
+
+# transform -> how a piece of its result is read from a slice of the file.
+_READ = {
+  _same: lambda stored, index: stored[index],
+  _transposed: lambda stored, index: stored[index[::-1]].T,
+  _patch_kernel: lambda stored, index: _patch_kernel(stored[index[1:]])[
+    index[0]
+  ],
+}
 
 # (our path, transformers' name, transform from theirs to ours). `*` is the
 # layer: one name per layer there, one stacked array here. "lm_head" and the
@@ -129,16 +141,57 @@ def from_state_dict(
   Raises:
     ValueError: a missing, surplus or wrongly shaped tensor, by name.
   """
+  params: dict[str, Any] = {}
+  for entry in _entries(config, names):
+    parts = []
+    for name in entry.names:
+      part = entry.transform(np.asarray(tensor(name)))
+      _check_shape(name, part.shape, entry.part_shape)
+      parts.append(part if dtype is None else part.astype(dtype))
+    _insert(params, entry.path, np.stack(parts) if entry.stacked else parts[0])
+  return params
+
+
+class _Entry(NamedTuple):
+  """One parameter and the checkpoint's tensors that it is made of.
+
+  Attributes:
+    path: ours.
+    shape: ours, layers stacked.
+    transform: from theirs to ours.
+    stacked: whether each tensor is a layer.
+    names: canonical names, in the order of layers.
+  """
+
+  path: str
+  shape: tuple[int, ...]
+  transform: Callable[[np.ndarray], np.ndarray]
+  stacked: bool
+  names: list[str]
+
+  @property
+  def part_shape(self) -> tuple[int, ...]:
+    return self.shape[1:] if self.stacked else self.shape
+
+
+def _entries(config: Config, names: set[str]) -> list[_Entry]:
+  """Returns the table of one config, checked against a checkpoint's names."""
   shapes = _shapes(config)
-  expected = {
-    name: (path, i)
-    for path, pattern, _ in _TABLE
+  entries = [
+    _Entry(
+      path,
+      shapes[path],
+      transform,
+      "*" in pattern,
+      [name for _, name in _names(pattern, shapes[path])],
+    )
+    for path, pattern, transform in _TABLE
     if path in shapes
-    for i, name in _names(pattern, shapes[path])
-  }
+  ]
+  expected = {name for entry in entries for name in entry.names}
   ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
-  missing = sorted(set(expected) - names)
-  surplus = sorted(names - set(expected) - ignored)
+  missing = sorted(expected - names)
+  surplus = sorted(names - expected - ignored)
   if missing or surplus:
     raise ValueError(
       f"the checkpoint does not fit its config.json: missing {missing[:8]}"
@@ -146,24 +199,15 @@ def from_state_dict(
       f" {surplus[:8]}{' …' if len(surplus) > 8 else ''} ({len(surplus)});"
       " are all shards in the folder, and does config.json belong to it?"
     )
-  params: dict[str, Any] = {}
-  for path, pattern, transform in _TABLE:
-    if path not in shapes:
-      continue
-    shape = shapes[path]
-    stacked = "*" in pattern
-    want = shape[1:] if stacked else shape
-    parts = []
-    for _, name in _names(pattern, shape):
-      part = transform(np.asarray(tensor(name)))
-      if part.shape != want:
-        raise ValueError(
-          f"tensor {name!r} has shape {part.shape} (after transposition),"
-          f" expected {want} from config.json"
-        )
-      parts.append(part if dtype is None else part.astype(dtype))
-    _insert(params, path, np.stack(parts) if stacked else parts[0])
-  return params
+  return entries
+
+
+def _check_shape(name: str, found: tuple, expected: tuple) -> None:
+  if found != expected:
+    raise ValueError(
+      f"tensor {name!r} has shape {found} (after transposition),"
+      f" expected {expected} from config.json"
+    )
 
 
 def state_dict(
@@ -259,6 +303,86 @@ def load_pretrained(
   """
   folder = pathlib.Path(path)
   config = Config.from_folder(folder)
+  where = _open(folder)
+
+  def tensor(name: str) -> np.ndarray:
+    handle, stored = where[name]
+    return handle.get_tensor(stored)
+
+  return config, from_state_dict(config, tensor, set(where), dtype)
+
+
+def load_sharded(
+  path: str | pathlib.Path,
+  mesh: jax.sharding.Mesh,
+  dtype: Any = np.float32,
+  *,
+  rules: Rules = partition.RULES,
+) -> tuple[Config, Params]:
+  """Loads a folder straight onto a mesh: each host reads what it holds.
+
+  Args:
+    path: as `load_pretrained`, on a file system that all hosts see.
+    mesh: of `jaxvlm.sharding.make_mesh`.
+    dtype: dtype of the parameters; None keeps the stored one.
+    rules: how parameters are cut.
+
+  Returns:
+    (config, params) with global arrays, layers stacked.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_pretrained`.
+  """
+  folder = pathlib.Path(path)
+  config = Config.from_folder(folder)
+  where = _open(folder)
+  entries = _entries(config, set(where))
+  places = sharding.partition(
+    mesh,
+    {e.path: jax.ShapeDtypeStruct(e.shape, np.float32) for e in entries},
+    rules,
+  )
+  params: dict[str, Any] = {}
+  for entry in entries:
+    slices = []
+    for name in entry.names:
+      handle, stored = where[name]
+      slices.append(handle.get_slice(stored))
+      # A view of nothing has the shape and costs no memory.
+      shape = np.broadcast_to(np.int8(0), slices[-1].get_shape())
+      _check_shape(name, entry.transform(shape).shape, entry.part_shape)
+    value = _assemble(entry, slices, places[entry.path], dtype)
+    _insert(params, entry.path, value)
+  return config, params
+
+
+def _assemble(entry: _Entry, slices: list, place: Any, dtype: Any) -> jax.Array:
+  """Returns a global array of which only this process's pieces are read."""
+
+  @functools.cache  # devices that hold copies of a piece share one read
+  def piece(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+    x = _read_piece(entry, slices, tuple(slice(*b) for b in bounds))
+    return x if dtype is None else x.astype(dtype)
+
+  def of_device(index: tuple[slice, ...]) -> np.ndarray:
+    steps = zip(index, entry.shape, strict=True)
+    return piece(tuple(s.indices(n)[:2] for s, n in steps))
+
+  return jax.make_array_from_callback(entry.shape, place, of_device)
+
+
+def _read_piece(
+  entry: _Entry, slices: list, index: tuple[slice, ...]
+) -> np.ndarray:
+  """Returns `index` of a parameter, in the stored dtype."""
+  read = _READ[entry.transform]
+  if not entry.stacked:
+    return read(slices[0], index)
+  return np.stack([read(s, index[1:]) for s in slices[index[0]]])
+
+
+def _open(folder: pathlib.Path) -> dict[str, tuple[Any, str]]:
+  """Returns canonical name -> (open safetensors file, name in it)."""
   where = {}
   files = sorted(folder.glob("*.safetensors"))
   if not files:
@@ -287,12 +411,7 @@ def load_pretrained(
     handles.append(handle)
     for name in handle.keys():  # not a dict
       where[canonical_name(name)] = (handle, name)
-
-  def tensor(name: str) -> np.ndarray:
-    handle, stored = where[name]
-    return handle.get_tensor(stored)
-
-  return config, from_state_dict(config, tensor, set(where), dtype)
+  return where
 
 
 def fingerprint(path: str | pathlib.Path) -> str:

@@ -11,30 +11,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxvlm import sharding
+from jaxvlm.models import attention, layers
 from jaxvlm.models import cache as caches
-from jaxvlm.models import layers
 from jaxvlm.models.cache import Prefix
-from jaxvlm.models.qwen2_5_vl import text, vision
+from jaxvlm.models.qwen2_5_vl import partition, text, vision
 from jaxvlm.models.qwen2_5_vl.config import Config
+from jaxvlm.models.remat import Remat, rematerialize
 from jaxvlm.typing import Batch, Model, Params, Prompts
 
 Array = jax.Array
 
 
 def bind(
-  config: Config, *, dtype: Any = jnp.float32, remat: bool = False
+  config: Config,
+  *,
+  dtype: Any = jnp.float32,
+  remat: Remat = Remat.NONE,
+  attend: attention.Attend = attention.attend,
 ) -> Model:
   """Returns the model's functions for one configuration.
 
   Args:
     config: the architecture.
     dtype: compute dtype; parameters keep theirs, softmax and norms are f32.
-    remat: recompute layers in the backward pass (saves activation memory).
+    remat: what a layer keeps for its backward pass.
+    attend: attention over whole rows; the default follows the platform.
   """
   f = functools.partial
   return Model(
-    forward=f(forward, config, dtype=dtype, remat=remat),
-    prefill=f(prefill, config, dtype=dtype),
+    forward=f(forward, config, dtype=dtype, remat=remat, attend=attend),
+    prefill=f(prefill, config, dtype=dtype, attend=attend),
     init_cache=init_cache,
     decode=f(decode, config, dtype=dtype),
     head=f(head, config),
@@ -49,6 +56,16 @@ def init(config: Config, key: Array) -> Params:
     "visual": vision.init(config.vision, vision_key),
     "model": text.init(config, text_key),
   }
+
+
+def init_sharded(
+  config: Config, key: Array, mesh: jax.sharding.Mesh
+) -> Params:
+  """Returns the parameters of `init`, made in pieces on a mesh."""
+  start = functools.partial(init, config)
+  shapes = jax.eval_shape(start, key)
+  places = sharding.partition(mesh, shapes, partition.RULES)
+  return jax.jit(start, out_shardings=places)(key)
 
 
 def head(config: Config, params: Params) -> Array:
@@ -73,11 +90,12 @@ def embed_prompts(
   prompts: Prompts,
   *,
   dtype: Any = jnp.float32,
-  remat: bool = False,
+  remat: Remat = Remat.NONE,
+  attend: attention.Attend = attention.attend,
 ) -> Array:
   """Returns the decoder's input [N, 1, S, D]: text and merged image tokens."""
   table = params["model"]["embed_tokens"]
-  x = table[prompts.tokens].astype(dtype)
+  x = partition.embed(table, prompts.tokens, dtype)
   if prompts.patches.shape[1] == 0:  # a batch without a single picture
     return x[:, None]
   _, merged = vision.encode(
@@ -89,6 +107,7 @@ def embed_prompts(
     window_slots=config.layout.window_slots,
     dtype=dtype,
     remat=remat,
+    attend=attend,
   )
   slots = prompts.image_slots[..., None]
   seen = jnp.take_along_axis(merged, jnp.maximum(slots, 0), axis=1)
@@ -97,18 +116,17 @@ def embed_prompts(
 
 def _prompt_context(prompts: Prompts) -> text.Context:
   """Causal attention of the prompt over its real tokens; keeps k and v."""
-  s = prompts.tokens.shape[1]
-  causal = jnp.tril(jnp.ones((s, s), bool))
-  mask = (causal & prompts.mask[:, None, :])[:, None]  # [N, 1, S, S]
+  seen = attention.Segments(_segments(prompts), causal=True)
 
   def context(k, v):
-    return (layers.Block(k, v, mask),), (k, v)
+    return (attention.Block(k, v, seen),), (k, v)
 
   return context
 
 
-def _prefix_mask(prompts: Prompts) -> Array:
-  return prompts.mask[:, None, None, :]  # [N, 1, 1, S]
+def _segments(prompts: Prompts) -> Array:
+  """Returns i32[N, S]: one segment of real tokens, the padding empty."""
+  return jnp.where(prompts.mask, 0, -1)
 
 
 def _last(x: Array, prompts: Prompts) -> Array:
@@ -129,7 +147,8 @@ def forward(
   batch: Batch,
   *,
   dtype: Any = jnp.float32,
-  remat: bool = False,
+  remat: Remat = Remat.NONE,
+  attend: attention.Attend = attention.attend,
 ) -> Array:
   """Returns hidden states [N, G, T, D]; `[…, t]` predicts `tokens[…, t]`.
 
@@ -138,33 +157,38 @@ def forward(
   """
   prompts = batch.prompts
   n, g, t = batch.tokens.shape
-  layer = text.DecoderLayer(config, dtype)
+  layer = text.DecoderLayer(config, dtype, attend)
   read = batch.tokens[..., :-1]
   steps = prompts.next_position[:, None, None] + jnp.arange(t - 1)
   prompt_rope = text.rope(config, prompts.positions[:, :, None])
   rope = text.rope(config, jnp.broadcast_to(steps, (3, n, 1, t - 1)))
-  own = jnp.tril(jnp.ones((t - 1, t - 1), bool))[None, None]
-  seen = _prefix_mask(prompts)
+  seen = attention.Segments(_segments(prompts))
+  # Completions are padded on the right only: no token sees what follows it.
+  own = attention.Segments(jnp.zeros((n, t - 1), jnp.int32), causal=True)
   prompt_context = _prompt_context(prompts)
 
   def body(streams, weights):
+    weights = partition.layer(weights, dtype)
     prompt, completion = streams
     prompt, (pk, pv) = layer.apply(
       {"params": weights}, prompt, prompt_rope, prompt_context
     )
 
     def context(k, v):
-      return (layers.Block(pk, pv, seen), layers.Block(k, v, own)), None
+      prompt_block = attention.Block(pk, pv, seen)
+      return (prompt_block, attention.Block(k, v, own)), None
 
     completion, _ = layer.apply({"params": weights}, completion, rope, context)
     return (prompt, completion), None
 
   # Rotary angles have a group axis of 1: broadcast over completions.
   streams = (
-    embed_prompts(config, params, prompts, dtype=dtype, remat=remat),
-    params["model"]["embed_tokens"][read].astype(dtype),
+    embed_prompts(
+      config, params, prompts, dtype=dtype, remat=remat, attend=attend
+    ),
+    partition.embed(params["model"]["embed_tokens"], read, dtype),
   )
-  body = jax.checkpoint(body) if remat else body
+  body = rematerialize(body, remat)
   (prompt, completion), _ = layers.over_layers(
     body, streams, params["model"]["layers"]
   )
@@ -181,6 +205,7 @@ def prompt_states(
   *,
   keep: Callable[[Array, Any], Any] = lambda x, kv: kv,
   dtype: Any = jnp.float32,
+  attend: attention.Attend = attention.attend,
 ) -> tuple[Array, Any]:
   """Runs the prompt stream.
 
@@ -190,27 +215,34 @@ def prompt_states(
     prompts: N prompts.
     keep: (x [N, 1, S, D], (k, v)) of a layer -> what to return of it.
     dtype: compute dtype.
+    attend: attention over whole rows.
 
   Returns:
     (states before the final norm [N, 1, S, D], what was kept of every layer).
   """
-  layer = text.DecoderLayer(config, dtype)
+  layer = text.DecoderLayer(config, dtype, attend)
   rope = text.rope(config, prompts.positions[:, :, None])
   context = _prompt_context(prompts)
 
   def body(x, weights):
+    weights = partition.layer(weights, dtype)
     x, kv = layer.apply({"params": weights}, x, rope, context)
     return x, keep(x, kv)
 
-  x = embed_prompts(config, params, prompts, dtype=dtype)
+  x = embed_prompts(config, params, prompts, dtype=dtype, attend=attend)
   return layers.over_layers(body, x, params["model"]["layers"])
 
 
 def prefill(
-  config: Config, params: Params, prompts: Prompts, *, dtype: Any = jnp.float32
+  config: Config,
+  params: Params,
+  prompts: Prompts,
+  *,
+  dtype: Any = jnp.float32,
+  attend: attention.Attend = attention.attend,
 ) -> tuple[Array, Any]:
   """Returns (normed last state [N, D], prefix for `decode`)."""
-  x, kept = prompt_states(config, params, prompts, dtype=dtype)
+  x, kept = prompt_states(config, params, prompts, dtype=dtype, attend=attend)
   last = _norm(config, params, _last(x, prompts))
   return last, Prefix(kept, prompts.mask, prompts.next_position)
 
@@ -247,7 +279,7 @@ def decode(
     (normed hidden [N, G, U, D], cache).
   """
   layer = text.DecoderLayer(config, dtype)
-  x = params["model"]["embed_tokens"][tokens].astype(dtype)
+  x = partition.embed(params["model"]["embed_tokens"], tokens, dtype)
   past = 0 if prefix.own is None else prefix.own_length
   at = (prefix.next_position[:, None] + step + past)[..., None]
   at = at + jnp.arange(tokens.shape[-1])
@@ -266,12 +298,12 @@ def decode(
         for old, new in zip(cache_kv, (k, v), strict=True)
       )
       blocks = [
-        layers.Block(*prompt_kv, prompt_mask),
-        layers.Block(keys, values, written),
+        attention.Block(*prompt_kv, prompt_mask),
+        attention.Block(keys, values, written),
       ]
       for kv in own_kv:
         seen = jnp.arange(kv[0].shape[2]) < prefix.own_length[..., None, None]
-        blocks.append(layers.Block(*kv, seen))
+        blocks.append(attention.Block(*kv, seen))
       return tuple(blocks), (keys, values)
 
     return layer.apply({"params": weights}, x, rope, context)

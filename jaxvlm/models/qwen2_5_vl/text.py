@@ -2,7 +2,7 @@
 
 Prompts and completions run through the same layer as two streams. The prompt
 stream [N, 1, S, D] makes keys and values; the completion stream [N, G, T, D]
-reads them as one shared block beside its own (`layers.attend`). Nothing of
+reads them as one shared block beside its own (`attention`). Nothing of
 the prompt is copied G times, in training as in sampling.
 """
 
@@ -13,12 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvlm.models import layers
+from jaxvlm.models import attention, layers
 from jaxvlm.models.qwen2_5_vl.config import Config
+from jaxvlm.sharding import ROWS, constrain
 
 Array = jax.Array
 # (k, v) of this layer -> (what the queries may look at, what to keep)
-Context = Callable[[Array, Array], tuple[tuple[layers.Block, ...], Any]]
+Context = Callable[[Array, Array], tuple[tuple[attention.Block, ...], Any]]
 
 
 class DecoderLayer(nn.Module):
@@ -26,6 +27,7 @@ class DecoderLayer(nn.Module):
 
   config: Config
   dtype: Any = jnp.float32
+  attend: attention.Attend = attention.attend
 
   def setup(self):
     c = self.config
@@ -45,13 +47,15 @@ class DecoderLayer(nn.Module):
   ) -> tuple[Array, Any]:
     """Returns (x [N, G, T, D], what `context` keeps)."""
     d = self.config.head_dim
+    x = constrain(x, ROWS)
     h = self.input_layernorm(x)
     q = self.q_proj(h).reshape(*h.shape[:-1], -1, d)
     k = self.k_proj(h).reshape(*h.shape[:-1], -1, d)
     v = self.v_proj(h).reshape(*h.shape[:-1], -1, d)
+    q, k, v = (constrain(y, ROWS, None, None, "tensor") for y in (q, k, v))
     q, k = layers.apply_rotary(q, rope), layers.apply_rotary(k, rope)
     blocks, kept = context(k, v)
-    out = layers.attend(q, *blocks)
+    out = self.attend(q, *blocks)
     x = x + self.o_proj(out.reshape(*h.shape))
     return x + self.mlp(self.post_attention_layernorm(x)), kept
 
@@ -80,7 +84,7 @@ def init(config: Config, key: Array) -> Any:
   zero = rope(config, jnp.zeros((3, 1, 1, 1), jnp.int32))
 
   def context(k, v):
-    return (layers.Block(k, v, jnp.ones((1, 1, 1, 1), bool)),), None
+    return (attention.Block(k, v, jnp.ones((1, 1, 1, 1), bool)),), None
 
   def layer(key):
     return DecoderLayer(config).init(key, x, zero, context)["params"]

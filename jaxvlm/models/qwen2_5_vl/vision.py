@@ -5,14 +5,18 @@ batch axis, not a mask over all pairs. With 8 × 8 patches in a window, a
 picture of 4,096 patches costs 1/64 of the full attention in 28 of 32 layers.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvlm.models import layers
+from jaxvlm.models import attention, layers
+from jaxvlm.models.qwen2_5_vl import partition
 from jaxvlm.models.qwen2_5_vl.config import VisionConfig
+from jaxvlm.models.remat import Remat, rematerialize
+from jaxvlm.sharding import ROWS, constrain
 
 Array = jax.Array
 
@@ -21,10 +25,11 @@ _ROPE_THETA = 1e4
 
 
 class VisionBlock(nn.Module):
-  """One layer; the pattern of attention is given by the mask's shape."""
+  """One layer; windows are a batch axis, small enough for plain attention."""
 
   config: VisionConfig
   dtype: Any = jnp.float32
+  attend: attention.Attend = attention.attend
 
   def setup(self):
     c = self.config
@@ -43,31 +48,27 @@ class VisionBlock(nn.Module):
     """Args: x [N, P, D], segments i32[N, P], full bool[], windows static."""
     n, p, _ = x.shape
     heads = self.config.num_heads
+    x = constrain(x, ROWS)
     qkv = self.qkv(self.norm1(x)).reshape(n, p, 3, heads, -1)
+    qkv = constrain(qkv, ROWS, None, None, "tensor")
     q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
     q = layers.apply_rotary(q, rope)
     k = layers.apply_rotary(k, rope)
 
-    def attention(q, k, v, segments, count):
+    def attended(attend, count, q, k, v, segments):
       """Attention inside each of `count` equal parts of the row."""
-      q, k, v, segments = (
-        y.reshape(n * count, 1, p // count, *y.shape[2:])
-        for y in (q, k, v, segments)
+      q, k, v = (
+        y.reshape(n * count, 1, p // count, *y.shape[2:]) for y in (q, k, v)
       )
-      same = segments[..., :, None] == segments[..., None, :]
-      mask = same & (segments >= 0)[..., None, :]
-      out = layers.attend(q, layers.Block(k, v, mask))
-      return out.reshape(n, p, -1)
+      seen = attention.Segments(segments.reshape(n * count, p // count))
+      return attend(q, attention.Block(k, v, seen)).reshape(n, p, -1)
 
+    whole = functools.partial(attended, self.attend, 1)
+    parts = functools.partial(attended, attention.plain, windows)
     if isinstance(full, bool):
-      out = attention(q, k, v, segments, 1 if full else windows)
+      out = (whole if full else parts)(q, k, v, segments)
     else:
-      out = jax.lax.cond(
-        full,
-        lambda *args: attention(*args, 1),
-        lambda *args: attention(*args, windows),
-        q, k, v, segments,
-      )  # fmt: skip
+      out = jax.lax.cond(full, whole, parts, q, k, v, segments)
     x = x + self.proj(out)
     return x + self.mlp(self.norm2(x))
 
@@ -115,7 +116,7 @@ def init(config: VisionConfig, key: Array) -> Any:
   merge = config.spatial_merge_size**2
 
   def block(key):
-    return VisionBlock(config).init(key, x, rope, segments, True, 1)["params"]
+    return VisionBlock(config).init(key, x, rope, segments, False, 1)["params"]
 
   return {
     "patch_embed": {"kernel": _patch_kernel(config, patch_key)},
@@ -146,7 +147,8 @@ def encode(
   *,
   window_slots: int,
   dtype: Any = jnp.float32,
-  remat: bool = False,
+  remat: Remat = Remat.NONE,
+  attend: attention.Attend = attention.attend,
 ) -> tuple[Array, Array]:
   """Returns (last hidden [N, P, D], merged image tokens [N, M, D_out]).
 
@@ -158,7 +160,8 @@ def encode(
     positions: i32[N, P, 2].
     window_slots: slots of a window; P is a multiple of it.
     dtype: compute dtype.
-    remat: recompute every block in the backward pass.
+    remat: what a block keeps for its backward pass.
+    attend: of the full layers.
   """
   p = patches.shape[1]
   if p % window_slots:
@@ -166,13 +169,17 @@ def encode(
       f"patches have {p} slots, expected a multiple of the window's"
       f" {window_slots}: build them with jaxvlm.data.layout.arrange"
     )
-  kernel = params["patch_embed"]["kernel"].astype(dtype)
-  x = patches.astype(dtype) @ kernel
+  project = layers.linear(
+    config.hidden_size, False, config.initializer_range, dtype
+  )
+  weights = partition.patch_embed(params["patch_embed"], dtype)
+  x = project.apply({"params": weights}, patches)
   rope = layers.rotary(rope_angles(config, positions))
-  block = VisionBlock(config, dtype)
+  block = VisionBlock(config, dtype, attend)
   windows = p // window_slots
 
   def body(x, weights, full):
+    weights = partition.block(weights, dtype)
     args = (x, rope, segments, full, windows)
     return block.apply({"params": weights}, *args), None
 
@@ -182,10 +189,11 @@ def encode(
   blocks = params["blocks"]
   if isinstance(blocks, tuple):
     # Python bools: every unrolled block compiles its own pattern only.
-    body = jax.checkpoint(body, static_argnums=2) if remat else body
+    body = rematerialize(body, remat, static_argnums=(2,))
     x, _ = layers.over_layers(body, x, blocks, is_full)
   else:
-    body = jax.checkpoint(body) if remat else body
+    body = rematerialize(body, remat)
     x, _ = layers.over_layers(body, x, blocks, jnp.array(is_full))
   merger = PatchMerger(config, dtype)
-  return x, merger.apply({"params": params["merger"]}, x)
+  weights = partition.merger(params["merger"], dtype)
+  return x, merger.apply({"params": weights}, x)

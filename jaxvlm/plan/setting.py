@@ -1,0 +1,160 @@
+"""What is to be planned: one frozen dataclass, checked before any compiler."""
+
+import dataclasses
+import enum
+import pathlib
+
+from jaxvlm.models.qwen2_5_vl import Config, presets
+from jaxvlm.models.remat import Remat
+from jaxvlm.sharding import MeshConfig
+from jaxvlm.train.optimizer import OptimizerConfig
+
+# Words of the Qwen2.5 tokenizer, special tokens included; the heads of the
+# published models are padded beyond, each differently.
+TOKENIZER_SIZE = 151_665
+
+MODELS = {
+  "3b": presets.QWEN_3B,
+  "7b": presets.QWEN_7B,
+  "32b": presets.QWEN_32B,
+  "72b": presets.QWEN_72B,
+}
+
+
+class Task(enum.Enum):
+  """What the program does; see `jaxvlm.plan.programs`."""
+
+  SFT = enum.auto()
+  SFT_C = enum.auto()
+  OPD = enum.auto()
+  DPO = enum.auto()
+  CW_DPO = enum.auto()
+  GRPO = enum.auto()
+  ROLLOUT = enum.auto()
+
+
+# Objectives that compare a chosen with a rejected completion.
+PAIRS = (Task.SFT_C, Task.DPO, Task.CW_DPO)
+# Objectives that read a frozen copy of the policy from before training.
+REFERENCED = (Task.DPO, Task.CW_DPO)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """One cell: a program, its sizes, and the slice to compile it for.
+
+  Attributes:
+    model: the policy.
+    task: what the step does.
+    topology: such as `v5e:8x8`.
+    mesh: devices along data, fsdp and tensor.
+    teacher: the frozen model of OPD.
+    prompts: N, in a whole step on the whole slice.
+    group: G completions of each prompt.
+    prompt_tokens: S.
+    completion_tokens: T.
+    patches: P image patch slots per prompt; 0 for text.
+    micro_batches: parts that a step is cut into.
+    optimizer: rule and precision of what it keeps; products are bfloat16.
+    remat: what a layer keeps for its backward pass.
+    lora_rank: rank of the adapters; 0 trains the matrices themselves.
+    freeze_vision: train the decoder only (adapters: of the decoder only).
+    int8_teacher: store teacher and reference in 8 bits.
+    kl_coef: of GRPO; above 0 a reference is read.
+    scan: layers in a loop; False unrolls them (to compare).
+  """
+
+  model: Config
+  task: Task
+  topology: str
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  teacher: Config | None = None
+  prompts: int = 64
+  group: int = 1
+  prompt_tokens: int = 1024
+  completion_tokens: int = 1024
+  patches: int = 1024
+  micro_batches: int = 1
+  optimizer: OptimizerConfig = dataclasses.field(
+    default_factory=OptimizerConfig
+  )
+  remat: Remat = Remat.FULL
+  lora_rank: int = 0
+  freeze_vision: bool = False
+  int8_teacher: bool = False
+  kl_coef: float = 0.0
+  scan: bool = True
+
+  def __post_init__(self):
+    for name in (
+      "prompts", "group", "prompt_tokens", "completion_tokens", "micro_batches"
+    ):  # fmt: skip
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}, expected at least 1"
+        )
+    _check(
+      self.prompts % self.micro_batches == 0,
+      f"prompts is {self.prompts}, expected a multiple of micro_batches"
+      f" {self.micro_batches}",
+    )
+    window = self.model.layout.window_slots
+    _check(
+      self.patches >= 0 and self.patches % window == 0,
+      f"patches is {self.patches}, expected a multiple of {window}, the slots"
+      " of a window; 0 for prompts without a picture",
+    )
+    merged = self.patches // self.model.layout.merge**2
+    _check(
+      merged < self.prompt_tokens,
+      f"prompt_tokens is {self.prompt_tokens}, expected more than the {merged}"
+      f" tokens that {self.patches} patches become",
+    )
+    _check(
+      (self.teacher is not None) == (self.task is Task.OPD),
+      f"task is {self.task.name} {'with' if self.teacher else 'without'} a"
+      " teacher; opd needs one (--teacher) and nothing else reads one",
+    )
+    _check(
+      self.task not in PAIRS or self.group == 2,
+      f"group is {self.group}, expected 2 for {self.task.name}: the chosen and"
+      " the rejected completion",
+    )
+    _check(
+      not self.lora_rank or self.task is not Task.ROLLOUT,
+      f"lora_rank is {self.lora_rank} in a rollout, expected 0: merge the"
+      " adapters first",
+    )
+
+  @property
+  def vocab_size(self) -> int:
+    """Columns of the head that count: the tokenizer's words."""
+    heads = [m.vocab_size for m in (self.model, self.teacher) if m]
+    return min(TOKENIZER_SIZE, *heads)
+
+  @property
+  def reads_reference(self) -> bool:
+    return self.task in REFERENCED or (
+      self.task is Task.GRPO and self.kl_coef > 0
+    )
+
+
+def load_model(name: str) -> Config:
+  """Returns a preset by its name, or the config.json of a folder.
+
+  Raises:
+    ValueError: neither.
+  """
+  if name.lower() in MODELS:
+    return MODELS[name.lower()]
+  if not (pathlib.Path(name) / "config.json").is_file():
+    raise ValueError(
+      f"model is {name!r}, expected one of {', '.join(MODELS)} or a folder"
+      " with a config.json"
+    )
+  return Config.from_folder(name)
+
+
+def _check(ok: bool, message: str) -> None:
+  if not ok:
+    raise ValueError(message)

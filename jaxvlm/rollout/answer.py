@@ -1,0 +1,173 @@
+"""Answers to one question about pictures, token by token as they come.
+
+`prepare` needs no weights: what is wrong with a question is said before
+gigabytes are read. `answer` yields what each token adds to the text.
+
+    request = Request("What is x?", ("circle.png",), n=4, stop=("\\n\\n",))
+    ready = prepare(chat, request, max_positions=config.max_position_embeddings)
+    for word in answer(bind(config), params, chat, ready):
+      print(word.completion, word.text, word.entropy)
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxvlm.data import rows
+from jaxvlm.data.chat import Chat
+from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.rows import Bucket, Encoder, Picture, Row
+from jaxvlm.data.spelling import Reader, spell
+from jaxvlm.data.stops import stop_table
+from jaxvlm.rollout.stream import stream
+from jaxvlm.sampling import Sampling
+from jaxvlm.typing import Model, Params, Prompts
+
+_MIN_PIXELS = 56 * 56
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is asked, and how it is to be answered.
+
+  Attributes:
+    question: plain text; the pictures stand in front of it.
+    images: files, encoded bytes or arrays u8[height, width, 3]; none for text.
+    n: number of answers.
+    sampling: the rules.
+    max_new_tokens: tokens of the longest answer.
+    stop: strings that end an answer; they belong to it.
+    seed: root of the samples.
+    max_pixels: size above which a picture is made smaller.
+  """
+
+  question: str
+  images: Sequence[Picture] = ()
+  n: int = 1
+  sampling: Sampling = dataclasses.field(default_factory=Sampling)
+  max_new_tokens: int = 256
+  stop: Sequence[str] = ()
+  seed: int = 0
+  max_pixels: int = 1_003_520
+
+  def __post_init__(self):
+    least = {"n": 1, "max_new_tokens": 1, "max_pixels": _MIN_PIXELS}
+    for name, bound in least.items():
+      if getattr(self, name) < bound:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}, expected at least {bound}"
+        )
+
+
+class Ready(NamedTuple):
+  """A request as the model reads it.
+
+  Attributes:
+    request: as asked.
+    prompts: N = 1.
+    ends: the automaton of ends, [states, V] (`jaxvlm.data.stops`).
+  """
+
+  request: Request
+  prompts: Prompts
+  ends: np.ndarray
+
+
+class Word(NamedTuple):
+  """One token of one answer.
+
+  Attributes:
+    completion: the number of the answer, 0 … n − 1.
+    token: its id.
+    text: what it adds to the text; empty for special tokens and while a
+      character is not whole.
+    entropy: of the distribution it was drawn from, nats.
+    last: whether the answer ends here.
+  """
+
+  completion: int
+  token: int
+  text: str
+  entropy: float
+  last: bool
+
+
+def prepare(chat: Chat, request: Request, *, max_positions: int) -> Ready:
+  """Returns the request as arrays; reads the pictures, needs no weights.
+
+  Args:
+    chat: tokenizer and template of the model.
+    request: what is asked.
+    max_positions: tokens that the model was made for, the answer included.
+
+  Raises:
+    FileNotFoundError: a picture does not exist.
+    ValueError: a picture cannot be read, the question contains a placeholder
+      of the template, the prompt is too long, a stop string cannot be
+      produced.
+  """
+  ends = stop_table(chat.tokenizer, request.stop, (chat.eos_id,)).transitions
+  row = Row("question", request.question, "", tuple(request.images))
+  budget = PixelBudget(_MIN_PIXELS, request.max_pixels)
+  encoder = Encoder(chat, budget, (), request.max_new_tokens)
+  encoded = rows.encode_prompt(row, encoder)
+  length, room = len(encoded.tokens), max_positions - request.max_new_tokens
+  if length > room:
+    pictures = int((encoded.image_slots >= 0).sum())
+    raise ValueError(
+      f"the prompt has {length} tokens, {pictures} of them of pictures,"
+      f" expected at most {room}: the model was made for {max_positions} and"
+      f" {request.max_new_tokens} are kept for the answer; lower"
+      " max_new_tokens or max_pixels, or shorten the question"
+    )
+  bucket = Bucket(length, len(encoded.patches))
+  prompts = rows.collate_prompts([encoded], bucket, chat.pad_id)
+  return Ready(request, prompts, ends)
+
+
+def answer(
+  model: Model, params: Params, chat: Chat, ready: Ready
+) -> Iterator[Word]:
+  """Yields the answers' tokens while they are drawn.
+
+  The order is that of time: a few tokens of every answer, then a few more.
+  The texts of an answer, one behind the other, are its decoded text.
+
+  Args:
+    model: functions of the policy.
+    params: its parameters.
+    chat: the tokenizer.
+    ready: from `prepare`.
+  """
+  request = ready.request
+  spelling = spell(chat.tokenizer)
+  readers = [Reader(spelling) for _ in range(request.n)]
+  drawn = [0] * request.n
+  pieces = stream(
+    model,
+    params,
+    ready.prompts,
+    jax.random.key(request.seed),
+    np.zeros(1, np.int32),
+    group=request.n,
+    sampling=request.sampling,
+    max_new_tokens=request.max_new_tokens,
+    eos_ids=(chat.eos_id,),
+    pad_id=chat.pad_id,
+    vocab_size=chat.vocab_size,
+    ends=ready.ends,
+  )
+  for piece in pieces:
+    tokens, entropies = piece.columns.tokens[0], piece.columns.entropies[0]
+    for i, reader in enumerate(readers):
+      columns = np.flatnonzero(piece.mask[0, i])
+      for column in columns:
+        drawn[i] += 1
+        ended = piece.finished[0, i] and column == columns[-1]
+        last = bool(ended or drawn[i] == request.max_new_tokens)
+        token = int(tokens[i, column])
+        text = reader.read(token) + (reader.end() if last else "")
+        yield Word(i, token, text, float(entropies[i, column]), last)

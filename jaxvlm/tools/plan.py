@@ -1,0 +1,137 @@
+"""Does this step fit that TPU slice? Compiles it for one, without one."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+# Before jax: devices of this machine are not asked for.
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+from absl import app, flags
+
+from jaxvlm import config as configs
+from jaxvlm.models.remat import Remat
+from jaxvlm.plan import cell, search, setting, table, topology
+from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.sharding import MeshConfig
+from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
+
+_MODEL = flags.DEFINE_string(
+  "model", "7b", f"{', '.join(setting.MODELS)}, or a folder with config.json"
+)
+_TEACHER = flags.DEFINE_string("teacher", "", "of opd; as --model")
+_OBJECTIVE = flags.DEFINE_enum_class(
+  "objective", Task.SFT, Task, "what the step does"
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", "v5e:8x8", "chip and sides of the slice"
+)
+configs.define_flags(MeshConfig(), prefix="mesh")
+_PROMPTS = flags.DEFINE_integer("prompts", 64, "prompts per step, all chips")
+_GROUP = flags.DEFINE_integer(
+  "group", 0, "completions per prompt; 0: 2 for pairs, 8 for grpo and rollout"
+)
+_PROMPT = flags.DEFINE_integer("prompt_tokens", 1024, "length of a prompt")
+_COMPLETION = flags.DEFINE_integer("completion_tokens", 1024, "of an answer")
+_PATCHES = flags.DEFINE_integer("patches", 1024, "image patches per prompt")
+_MICRO = flags.DEFINE_integer("micro_batches", 1, "parts of a step")
+_MASTER = flags.DEFINE_enum_class(
+  "master", Precision.FLOAT32, Precision, "format of trained parameters"
+)
+_MOMENT = flags.DEFINE_enum_class(
+  "first_moment", Precision.FLOAT32, Precision, "format of AdamW's momentum"
+)
+_RULE = flags.DEFINE_enum_class("rule", Rule.ADAMW, Rule, "the optimizer")
+_REMAT = flags.DEFINE_enum_class(
+  "remat", Remat.FULL, Remat, "what a layer keeps for its backward pass"
+)
+_LORA = flags.DEFINE_integer("lora_rank", 0, "0: train the matrices")
+_FREEZE = flags.DEFINE_bool("freeze_vision", False, "train the decoder only")
+_INT8 = flags.DEFINE_bool(
+  "int8_teacher", False, "teacher, reference and LoRA's base in 8 bits"
+)
+_KL = flags.DEFINE_float("kl_coef", 0.0, "of grpo; above 0 reads a reference")
+_LAYERS = flags.DEFINE_integer(
+  "layers", 0, "decoder layers instead of the model's own; 0: those"
+)
+_SCAN = flags.DEFINE_bool("scan", True, "layers in a loop; no: unrolled")
+_SEARCH = flags.DEFINE_bool(
+  "search", False, "find the largest micro-batch and cheapest remat that fit"
+)
+_JSON = flags.DEFINE_string("json", "", "file for the result; - for stdout")
+_HLO = flags.DEFINE_string("hlo", "", "file for the optimized HLO text")
+
+_GROUPS = {Task.GRPO: 8, Task.ROLLOUT: 8} | dict.fromkeys(setting.PAIRS, 2)
+
+
+def from_flags() -> Setting:
+  """Returns what the flags ask for."""
+  task = _OBJECTIVE.value
+  model = setting.load_model(_MODEL.value)
+  if _LAYERS.value:
+    model = dataclasses.replace(model, num_hidden_layers=_LAYERS.value)
+  return Setting(
+    model=model,
+    task=task,
+    topology=_TOPOLOGY.value,
+    mesh=configs.from_flags(MeshConfig(), prefix="mesh"),
+    teacher=setting.load_model(_TEACHER.value) if _TEACHER.value else None,
+    prompts=_PROMPTS.value,
+    group=_GROUP.value or _GROUPS.get(task, 1),
+    prompt_tokens=_PROMPT.value,
+    completion_tokens=_COMPLETION.value,
+    patches=_PATCHES.value,
+    micro_batches=_MICRO.value,
+    optimizer=OptimizerConfig(
+      rule=_RULE.value, first_moment=_MOMENT.value, master=_MASTER.value
+    ),
+    remat=_REMAT.value,
+    lora_rank=_LORA.value,
+    freeze_vision=_FREEZE.value,
+    int8_teacher=_INT8.value,
+    kl_coef=_KL.value,
+    scan=_SCAN.value,
+  )
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
+  try:
+    asked, result = _measured(from_flags())
+  except ValueError as e:
+    sys.exit(f"jaxvlm plan: {e}")
+  if _JSON.value == "-":
+    print(json.dumps(table.to_json(asked, result), indent=1))
+    return
+  print(table.describe(asked, result))
+  if _JSON.value:
+    text = json.dumps(table.to_json(asked, result), indent=1)
+    pathlib.Path(_JSON.value).write_text(text + "\n")
+
+
+def _measured(asked: Setting):
+  print(f"compiling for {asked.topology} …", file=sys.stderr, flush=True)
+  if not _SEARCH.value:
+    return asked, cell.measure(asked, _HLO.value)
+  slice_ = topology.parse(asked.topology)
+  tensor = max(asked.mesh.tensor, 1)
+
+  def noted(one: Setting):
+    result = cell.measure(one)
+    fits = "fits" if isinstance(result, cell.Report) else "does not fit"
+    print(
+      f"  {one.micro_batches} micro-batch(es), {one.remat.name}: {fits}",
+      file=sys.stderr,
+      flush=True,
+    )
+    return result
+
+  found = search.search(asked, slice_.devices // tensor, noted)
+  return found.setting or asked, found.result
+
+
+def run() -> None:
+  app.run(main)

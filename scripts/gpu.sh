@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The study with the 3B student on one GPU.
+#
+#   DATA=/data scripts/gpu.sh
+#
+# The folder holds models/Qwen2.5-VL-3B-Instruct, models/Qwen2.5-VL-7B-Instruct
+# and geometry3k/; results go to runs/. Called again it resumes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+: "${DATA:?the folder with models and data}"
+[[ -n "${PYTHON:-}" || -x .venv/bin/python ]] || scripts/setup_worker.sh cuda13
+exec scripts/worker.sh --scale=colab --mesh.data=1 --mesh.fsdp=1 \
+  --mesh.tensor=1 --dataset=GEOMETRY3K --data_dir="$DATA/geometry3k" \
+  --model_dir="$DATA/models/Qwen2.5-VL-3B-Instruct" \
+  --teacher_dir="$DATA/models/Qwen2.5-VL-7B-Instruct" \
+  --workdir="$DATA/runs/stage1_entropy"

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# The study on a TPU VM slice, the same command on all of its hosts.
+#
+#   BUCKET=my-bucket scripts/tpu_vm.sh
+#
+# The bucket holds models/Qwen2.5-VL-7B-Instruct, models/Qwen2.5-VL-72B-Instruct
+# and geometry3k/ (train.jsonl and pictures); results go to runs/. Called again
+# it resumes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+NAME="${NAME:-jaxvlm}"
+ZONE="${ZONE:-us-west4-a}"
+TYPE="${TYPE:-v5litepod-64}"
+VERSION="${VERSION:-v2-alpha-tpuv5-lite}"
+: "${BUCKET:?the bucket with models and data}"
+
+if ! gcloud compute tpus tpu-vm describe "$NAME" --zone="$ZONE" >/dev/null; then
+  gcloud compute tpus tpu-vm create "$NAME" --zone="$ZONE" \
+    --accelerator-type="$TYPE" --version="$VERSION"
+fi
+gcloud compute tpus tpu-vm scp --recurse --zone="$ZONE" --worker=all \
+  . "$NAME:jaxvlm"
+gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all \
+  --command="jaxvlm/scripts/setup_worker.sh tpu $BUCKET"
+# `auto` finds the other hosts in the environment of the TPU VM.
+gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all \
+  --command="jaxvlm/scripts/worker.sh --scale=pod --distributed.auto \
+--distributed.timeout_s=300 --mesh.data=1 --mesh.fsdp=-1 --mesh.tensor=4 \
+--dataset=GEOMETRY3K --data_dir=\$HOME/bucket/geometry3k \
+--model_dir=\$HOME/bucket/models/Qwen2.5-VL-7B-Instruct \
+--teacher_dir=\$HOME/bucket/models/Qwen2.5-VL-72B-Instruct \
+--workdir=\$HOME/bucket/runs/stage1_entropy"

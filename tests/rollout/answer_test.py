@@ -1,0 +1,154 @@
+"""Streaming answers: the same tokens as a rollout, text that fits together.
+
+A random model writes random bytes: broken characters in plenty.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxvlm.data import chat as chats
+from jaxvlm.data.chat import IMAGE_PAD
+from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
+from jaxvlm.rollout import make_generate
+from jaxvlm.rollout.answer import Request, answer, prepare
+from jaxvlm.sampling import Sampling
+from tests import tiny
+
+LENGTH, N = 13, 2
+RNG = np.random.default_rng(0)
+PICTURES = tuple(
+  RNG.integers(0, 255, size, dtype=np.uint8)
+  for size in ((56, 56, 3), (56, 84, 3))
+)
+ASKED = Request("Which?", PICTURES, n=N, max_new_tokens=LENGTH, seed=5)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("tiny")
+  tiny.write_folder(folder, ["what is x", "which one"])
+  config, params = load_pretrained(folder)
+  return config, params, chats.load(folder, config.layout)
+
+
+def ready(loaded, request, max_positions=None):
+  config, _, chat = loaded
+  most = max_positions or config.max_position_embeddings
+  return prepare(chat, request, max_positions=most)
+
+
+def listen(loaded, request):
+  """Returns the words of each answer, in the order of their arrival."""
+  config, params, chat = loaded
+  answers = [[] for _ in range(request.n)]
+  for word in answer(bind(config), params, chat, ready(loaded, request)):
+    answers[word.completion].append(word)
+  return answers
+
+
+@pytest.fixture(scope="module")
+def said(loaded):
+  return listen(loaded, ASKED)
+
+
+def test_a_stream_is_the_rollout_of_the_same_seed(loaded, said):
+  config, params, chat = loaded
+  generate = make_generate(
+    bind(config),
+    group=N,
+    sampling=Sampling(),
+    max_new_tokens=LENGTH,
+    eos_ids=(chat.eos_id,),
+    pad_id=chat.pad_id,
+    vocab_size=chat.vocab_size,
+  )
+  samples = generate(
+    params,
+    ready(loaded, ASKED).prompts,
+    jax.random.key(5),
+    np.zeros(1, np.int32),
+  )
+  for i, words in enumerate(said):
+    kept = np.asarray(samples.mask[0, i])
+    expected = np.asarray(samples.tokens[0, i])[kept]
+    np.testing.assert_array_equal([w.token for w in words], expected)
+    np.testing.assert_allclose(
+      [w.entropy for w in words],
+      np.asarray(samples.entropies[0, i])[kept],
+      atol=1e-4,
+    )
+  assert said[0] != said[1]
+
+
+def test_texts_join_to_the_decoded_answer(loaded, said):
+  chat = loaded[2]
+  for words in said:
+    assert [w.last for w in words] == [False] * (len(words) - 1) + [True]
+    text = "".join(w.text for w in words)
+    assert text == chat.decode([w.token for w in words])
+  joined = "".join(w.text for words in said for w in words)
+  assert "\ufffd" in joined  # broken characters were among them
+
+
+def test_a_stop_string_ends_an_answer_with_its_token(loaded, said):
+  """The stop is cut out of the first answer's own text."""
+  chat = loaded[2]
+  at, stop = next(
+    (i, word.text)
+    for i, word in enumerate(said[0][:-1])
+    if word.text.isascii() and word.text.isprintable() and word.text
+  )
+  request = Request(
+    "Which?", PICTURES, n=N, max_new_tokens=LENGTH, seed=5, stop=["zzz", stop]
+  )
+  first, second = listen(loaded, request)
+  assert [w.token for w in first] == [w.token for w in said[0][: at + 1]]
+  assert first[-1].last and first[-1].text.endswith(stop)
+  whole = chat.decode([w.token for w in said[1]])
+  heard = chat.decode([w.token for w in second])
+  if stop not in whole:
+    assert heard == whole
+  else:
+    assert heard.count(stop) == 1 and whole.startswith(heard)
+
+
+def test_text_alone_is_answered(loaded):
+  request = Request("Which?", max_new_tokens=3, sampling=Sampling(0.0))
+  (words,) = listen(loaded, request)
+  assert 1 <= len(words) <= 3 and words[-1].last
+  assert (ready(loaded, request).prompts.image_slots == -1).all()
+
+
+def test_every_picture_has_its_tokens(loaded):
+  slots = ready(loaded, ASKED).prompts.image_slots
+  assert (slots >= 0).sum() == 4 + 6  # 28 × 28 pixels a token
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(loaded):
+  length = ready(loaded, ASKED).prompts.tokens.shape[1]
+  ready(loaded, ASKED, max_positions=length + LENGTH)  # just fits
+  with pytest.raises(ValueError) as caught:
+    ready(loaded, ASKED, max_positions=length + LENGTH - 1)
+  message = str(caught.value)
+  assert f"has {length} tokens, 10 of them of pictures" in message
+  assert f"at most {length - 1}" in message and "max_pixels" in message
+
+
+def test_what_is_wrong_with_a_question_is_named(loaded):
+  for request, message in (
+    (Request(f"What is {IMAGE_PAD}?"), "remove the placeholder"),
+    (Request("x", stop=[""]), "is empty"),
+    (Request("x", stop=["<|im_end|>"]), "cannot be produced"),
+    (Request("x", [b"no picture"]), "cannot be identified"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      ready(loaded, request)
+  with pytest.raises(FileNotFoundError, match=r"nowhere\.png does not exist"):
+    ready(loaded, Request("x", ["nowhere.png"]))
+
+
+@pytest.mark.parametrize("field", ["n", "max_new_tokens", "max_pixels"])
+def test_sizes_that_are_too_small_are_refused(field):
+  with pytest.raises(ValueError, match=f"{field} is 0, expected at least"):
+    Request("x", **{field: 0})
