@@ -480,7 +480,9 @@ def waves(prompts: Prompts, rows: int, **options) -> Callable:
 
 def refilled(prompts: Prompts, rows: int, **options) -> Callable:
   """Returns a call that keeps as many slots full."""
-  slots = Slots(rows=rows, width=options["group"])
+  # As many slots as the waves have; a group of 16 takes turns in four of them,
+  # so that four times as many prompts are under way.
+  slots = Slots(rows=4 * rows, width=options["group"] // 4, segment=8)
   generate = make_refill(setup().model, slots, **options)
   prompts = jax.device_put(prompts)
   ids = jnp.arange(prompts.tokens.shape[0])
@@ -494,7 +496,7 @@ def refilled(prompts: Prompts, rows: int, **options) -> Callable:
 
 def refill(repeats: int) -> list[Row | str]:
   """Kept tokens a second: G = 16, 128 new tokens, mean length 40."""
-  prompts, lines = prompts_of(questions(16)), []
+  prompts, lines = prompts_of(questions(32)), []
   options = {
     "group": 16,
     "sampling": SAMPLED,

@@ -371,5 +371,7 @@ def device_layout() -> str:
   devices = jax.devices()
   kind = f"{len(devices)} x {devices[0].device_kind}"
   if devices[0].platform == "cpu":
-    kind += f", {len(os.sched_getaffinity(0))} cores"
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count()
+    kind += f", {cores} cores"
   return f"{kind}, {jax.process_count()} process(es)"

@@ -29,7 +29,11 @@ if [[ -z "$(state)" ]]; then
     --zone="$ZONE" --accelerator-type="$TYPE" --runtime-version="$VERSION" \
     ${SPOT:+--spot}
 fi
-until [[ "$(state)" == ACTIVE ]]; do
+until now="$(state)" && [[ "$now" == ACTIVE ]]; do
+  if [[ "$now" == FAILED || "$now" == SUSPENDED ]]; then
+    echo "queued resource $NAME is $now, expected ACTIVE: call this again" >&2
+    exit 1
+  fi
   sleep "${PAUSE_S:-60}"
 done
 exec scripts/tpu_vm.sh

@@ -230,6 +230,14 @@ def test_a_shard_of_one_process_is_the_batch():
   np.testing.assert_array_equal(sharding.local_rows(mesh, 4), np.arange(4))
 
 
+def test_the_layout_is_told_where_affinity_is_not_known(monkeypatch):
+  assert f"{len(sharding.os.sched_getaffinity(0))} cores" in (
+    sharding.device_layout()
+  )
+  monkeypatch.delattr(sharding.os, "sched_getaffinity")  # macOS
+  assert f"{sharding.os.cpu_count()} cores" in sharding.device_layout()
+
+
 def scans(jaxpr):
   """Yields every scan over layers, in order (random keys are scans too)."""
   for eqn in jaxpr.eqns:

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.stage1_entropy.config import (
   GRPOConfig,
@@ -43,7 +44,7 @@ from jaxvlm.rollout import (
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import shard_batch
 from jaxvlm.train import carry as carries
-from jaxvlm.train import drift, experience, loop, objectives
+from jaxvlm.train import drift, experience, freeze, loop, objectives
 from jaxvlm.train.optimizer import (
   OptimizerConfig,
   make_optimizer,
@@ -119,7 +120,7 @@ def make_programs(
     micro_batches: int,
   ) -> Callable:
     return make_train_step(
-      objective,
+      freeze.with_frozen(objective) if study.frozen else objective,
       objectives.count,
       make_optimizer(optimizer),
       micro_batches=micro_batches,
@@ -289,9 +290,13 @@ def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
   """Returns the endpoint of GRPO from a warm start."""
   stage = lab.study.grpo
   source = lab.source(lab.problems.prompts, stage, _GRPO, stage.carry)
-  unfinished = empty_samples(
-    (stage.carry, stage.group), lab.study.data.max_new_tokens
-  )
+  carry = ()
+  if stage.carry:
+    shape = (stage.carry, stage.group)
+    unfinished = empty_samples(shape, lab.study.data.max_new_tokens)
+    # A restored state lies where this one does: on all devices, as parameters.
+    whole = NamedSharding(lab.mesh, PartitionSpec())
+    carry = jax.device_put(carries.begin(unfinished), whole)
   return _run(
     lab,
     f"{arm} · GRPO",
@@ -304,7 +309,7 @@ def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
     # With a carry, the rows of a step are what was complete, not the plan's.
     None if stage.carry else source.row_ids,
     ends=(arm, None),
-    carry=carries.begin(unfinished) if stage.carry else (),
+    carry=carry,
   )
 
 
@@ -322,8 +327,24 @@ def _run(
   ends: tuple[str | None, str | None],
   carry: PyTree = (),
 ) -> Params:
-  """Trains one stage; `ends` name its first and last policy."""
+  """Trains one stage; `ends` name its first and last policy.
+
+  Takes and returns whole parameters, whatever part of them is trained.
+  """
   named = {0: ends[0], stage.steps: ends[1]}
+  rest: Params = {}
+  if lab.study.frozen:
+    params, rest = freeze.split_params(params, lab.study.frozen)
+    frozen = {**(frozen or {}), "base": rest}
+
+  def make_whole_inputs(start: int) -> loop.Inputs:
+    inputs = make_inputs(start)
+    return lambda step, part, carry: inputs(
+      step, freeze.merge_params(part, rest), carry
+    )
+
+  # Accelerators multiply float32 in a lower precision unless told otherwise.
+  exact = not lab.study.bfloat16 and jax.default_backend() == "cpu"
   final = loop.run(
     folder,
     f"seed {lab.seed} · {name}",
@@ -334,7 +355,7 @@ def _run(
     )._replace(carry=carry),
     step,
     frozen,
-    make_inputs,
+    make_whole_inputs,
     loop.Schedule(
       steps=stage.steps,
       evaluate_every=stage.evaluate_every or lab.study.evaluation.every,
@@ -343,14 +364,19 @@ def _run(
       keep_best=lab.study.keep_best,
     ),
     identity=lab.identity,
-    evaluate=lambda step, params: measure(
-      lab, folder, step, params, lab.programs.evaluate, named.get(step)
+    evaluate=lambda step, part: measure(
+      lab,
+      folder,
+      step,
+      freeze.merge_params(part, rest),
+      lab.programs.evaluate,
+      named.get(step),
     ),
-    drift_bounds=drift.LOW_PRECISION if lab.study.bfloat16 else drift.FLOAT32,
+    drift_bounds=drift.FLOAT32 if exact else drift.LOW_PRECISION,
     row_ids=row_ids,
     score=lambda record: record.get("eval/in_domain/accuracy"),
   )
-  return final.trainable
+  return freeze.merge_params(final.trainable, rest)
 
 
 def _supervised(lab: Lab, source: pipeline.BatchSource):
@@ -397,7 +423,7 @@ def _reinforced(lab: Lab, source: pipeline.BatchSource):
     draw = drawing(lab, source, start)
 
     def inputs(step, params, carry):
-      host, batch, samples, drawn, carry = draw(step, params, carry)
+      host, batch, samples, drawn, carry, logged = draw(step, params, carry)
       graded = experience.grade(
         samples,
         host,
@@ -416,7 +442,7 @@ def _reinforced(lab: Lab, source: pipeline.BatchSource):
         **metrics,
         "reward/accuracy": float(graded["accuracy"].mean()),
         "reward/format": float(graded["format"].mean()),
-        **experience.rollout_metrics(samples),
+        **logged,
       }
       return data._replace(drawn=drawn), carry, metrics
 
@@ -433,7 +459,8 @@ def _in_one_go(lab: Lab, source: pipeline.BatchSource, start: int):
   def draw(step, params, carry):
     host, at = next(stream), jax.random.fold_in(key, step)
     batch, samples = experience.sample(generate, params, host, at, lab.mesh)
-    return host, batch, samples, None, carry
+    logged = experience.rollout_metrics(samples)
+    return host, batch, samples, None, carry, logged
 
   return draw
 
@@ -447,7 +474,8 @@ def _carried(lab: Lab, source: pipeline.BatchSource, start: int):
     out = carries.roll_out(refill, params, load, carry, step, key)
     shown = shard_batch(lab.mesh, out.host.batch.prompts)
     batch = Batch(shown, out.samples.tokens, out.samples.mask)
-    return out.host, batch, out.samples, out.drawn, out.carry
+    logged = experience.rollout_metrics(out.samples, out.tokens)
+    return out.host, batch, out.samples, out.drawn, out.carry, logged
 
   return draw
 

@@ -21,13 +21,19 @@ from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
 from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.lora import init_lora
+from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.models.qwen2_5_vl import Config, load_sharded
+from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.sharding import (
   MeshConfig,
   check_rows,
   device_layout,
   make_mesh,
+  partition,
 )
+from jaxvlm.train.freeze import merge_params
+from jaxvlm.typing import Params
 
 _SCALE = flags.DEFINE_enum_class(
   "scale", Scale.LAPTOP, Scale, "which settings to start from"
@@ -90,11 +96,27 @@ def check(config: StudyConfig) -> None:
       f" {config.grpo.prompts} (grpo.prompts) prompts and rows of at least 1"
     )
   if slots.rows:
+    at_least_one["grpo.slots.rows"] = slots.rows
     at_least_one["grpo.slots.width"] = slots.width
     at_least_one["grpo.slots.segment"] = slots.segment
+  if config.lora_rank < 0 or not config.lora_alpha > 0:
+    raise ValueError(
+      f"lora_rank is {config.lora_rank} and lora_alpha {config.lora_alpha},"
+      " expected a rank of 0 (no adapters) or more and a positive alpha"
+    )
   for name, value in at_least_one.items():
     if value < 1:
       raise ValueError(f"{name} is {value}, expected at least 1")
+
+
+def check_batches(
+  config: StudyConfig, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
+) -> None:
+  """Raises ValueError for prompts that do not spread over the devices."""
+  for name in ("sft_early", "sft_over", "opd", "grpo"):
+    stage = getattr(config, name)
+    check_rows(mesh, stage.prompts // stage.micro_batches)
+  check_rows(mesh, config.evaluation.prompts)
 
 
 def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
@@ -102,10 +124,7 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   check(config)
   # A dry run may be far away from the devices of the run.
   mesh = make_mesh(MeshConfig() if _DRY_RUN.value else config.mesh)
-  for name in ("sft_early", "sft_over", "opd", "grpo"):
-    stage = getattr(config, name)
-    check_rows(mesh, stage.prompts // stage.micro_batches)
-  check_rows(mesh, config.evaluation.prompts)
+  check_batches(config, mesh)
   if config.grpo.carry and jax.process_count() > 1:
     raise ValueError(
       f"grpo.carry is {config.grpo.carry} with {jax.process_count()} processes,"
@@ -120,10 +139,12 @@ def _study(
 ) -> pathlib.Path:
   student_dir = config.model_dir or assets.folder("nano-base")
   teacher_dir = config.teacher_dir or assets.folder("nano-teacher")
-  student, base = load_sharded(student_dir, mesh)
-  # Nothing of the teacher is trained: the compute type is enough.
-  dtype = jax.numpy.bfloat16 if config.bfloat16 else jax.numpy.float32
-  teacher, teacher_params = load_sharded(teacher_dir, mesh, dtype)
+  # What takes no gradient is kept in the compute type.
+  compute = jax.numpy.bfloat16 if config.bfloat16 else jax.numpy.float32
+  student, base = load_sharded(
+    student_dir, mesh, compute if config.lora_rank else jax.numpy.float32
+  )
+  teacher, teacher_params = load_sharded(teacher_dir, mesh, compute)
   chat = chats.load(student_dir, student.layout)
   _fits(student_dir, student, chat)
   _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
@@ -133,6 +154,7 @@ def _study(
   if _DRY_RUN.value:
     print("dry run: settings, models, tokenizer and data are usable")
     return workdir
+  base, teacher_params = _forms(config, mesh, base, teacher_params)
   if distributed.is_writer():
     record_settings(config, workdir)
   for seed in range(config.first_seed, config.first_seed + config.seeds):
@@ -167,6 +189,33 @@ def _study(
   return report.write_report(workdir, notes=notes.NOTES)
 
 
+def _forms(
+  config: StudyConfig, mesh: jax.sharding.Mesh, base: Params, teacher: Params
+) -> tuple[Params, Params]:
+  """Returns student and teacher with adapters and in 8 bits, if asked for."""
+
+  def cut(function, *trees):
+    shapes = jax.eval_shape(function, *trees)
+    where = partition(mesh, shapes, RULES)
+    return jax.jit(function, out_shardings=where)(*trees)
+
+  if config.int8_teacher:
+    teacher = cut(lambda tree: quantize_int8(tree, ""), teacher)
+  if config.lora_rank:
+    adapters = cut(
+      lambda tree: init_lora(
+        tree,
+        jax.random.key(config.first_seed),
+        rank=config.lora_rank,
+        alpha=config.lora_alpha,
+        pattern="model/" if config.freeze_vision else "",
+      ),
+      base,
+    )
+    base = merge_params(base, adapters)
+  return base, teacher
+
+
 def quiet() -> None:
   """Silences libraries that report every file they write."""
   for name in ("absl", "tensorboardX", "orbax"):
@@ -177,8 +226,17 @@ def cache_programs(folder: pathlib.Path) -> None:
   """Keeps compiled programs for the next start.
 
   Whoever can write the folder can run code in this process: it is private.
+
+  Raises:
+    OSError: the folder cannot be made.
   """
-  folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+  try:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+  except OSError as error:
+    raise OSError(
+      error.errno,
+      f"{folder}: {error.strerror}; give a --workdir that can be written",
+    ) from error
   jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
 
 

@@ -172,6 +172,12 @@ def make_refill(
     prompt_ids: Array,
     earlier: Samples | None = None,
   ) -> Samples:
+    shape = (len(prompt_ids), group, max_new_tokens)
+    if earlier is not None and earlier.tokens.shape != shape:
+      raise ValueError(
+        f"refill: earlier samples are {earlier.tokens.shape}, expected {shape}:"
+        " the prompts, group and max_new_tokens of this call"
+      )
     policy = make_policy(model, params, vocab_size)
     last, pool = policy.prefill(prompts)
     keys = completion_keys(key, prompt_ids, group)

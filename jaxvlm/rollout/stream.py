@@ -53,6 +53,8 @@ def stream(
 ) -> Iterator[Piece]:
   """Yields the completions of `make_generate` while they are drawn.
 
+  The programs belong to the call: one prompt after the other is compiled for.
+
   Args:
     model: functions of the policy.
     params: its parameters.

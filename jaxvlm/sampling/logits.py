@@ -54,8 +54,8 @@ def truncate(logits: Array, sampling: Sampling) -> Array:
     logits: f32[..., V], already divided by the temperature.
     sampling: the rules.
   """
-  if sampling == Sampling(sampling.temperature):
-    return logits  # no rule is set
+  if not sampling.truncates:
+    return logits
   keep = jnp.ones(logits.shape, bool)
   if 0 < sampling.top_k < logits.shape[-1]:
     kth = jax.lax.top_k(logits, sampling.top_k)[0][..., -1:]

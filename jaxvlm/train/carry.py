@@ -23,7 +23,8 @@ from jax import Array
 from jaxvlm.data.rows import HostBatch
 from jaxvlm.rollout.refill import Refill, complete
 from jaxvlm.sampling import Samples
-from jaxvlm.typing import Batch, Params, Prompts
+from jaxvlm.sharding import prompt_axes
+from jaxvlm.typing import Params
 
 # step -> its prompts, of one static shape
 Source = Callable[[int], HostBatch]
@@ -50,12 +51,14 @@ class Rollout(NamedTuple):
     host: prompts and rows, oldest first.
     samples: [N, G, T].
     drawn: bool[N, G, T] tokens of the policy at hand; the others are older.
+    tokens: i32[] drawn by it, those of prompts that wait too.
     carry: for the next step.
   """
 
   host: HostBatch
   samples: Samples
   drawn: Array
+  tokens: Array
   carry: Carry
 
 
@@ -102,13 +105,15 @@ def roll_out(
   earlier = _begun(carry.samples, count)
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(steps)
   samples = refill(params, host.batch.prompts, keys, places, earlier)
+  drawn = samples.mask & ~earlier.mask
   ready = np.asarray(complete(samples).all(axis=1))
   order = np.argsort(~ready, kind="stable")
   taken, waiting = np.sort(order[:count]), np.sort(order[count:])
   return Rollout(
     _select(host, taken),
     _rows(samples, taken),
-    (samples.mask & ~earlier.mask)[taken],
+    drawn[taken],
+    drawn.sum(),
     Carry(
       jnp.asarray(steps[waiting], jnp.int32),
       jnp.asarray(places[waiting]),
@@ -132,34 +137,25 @@ def _begun(samples: Samples, count: int) -> Samples:
 
 def _select(host: HostBatch, places: np.ndarray) -> HostBatch:
   """Returns some rows of a batch, in the order asked for."""
-  b, p = host.batch, host.batch.prompts
-  # Positions have their prompts on the second axis.
-  prompts = Prompts(*(x[places] for x in p._replace(positions=p.next_position)))
-  prompts = prompts._replace(positions=p.positions[:, places])
-  return HostBatch(
-    Batch(prompts, b.tokens[places], b.mask[places]),
-    tuple(host.rows[i] for i in places),
-    host.replaced,
+  batch = jax.tree.map(
+    lambda x, axis: np.take(x, places, axis),
+    host.batch,
+    prompt_axes(host.batch),
   )
+  rows = tuple(host.rows[i] for i in places)
+  return HostBatch(batch, rows, host.replaced)
 
 
 def _join(hosts: Sequence[HostBatch]) -> HostBatch:
   """Returns one batch of the rows of several of one shape."""
-  prompts = [host.batch.prompts for host in hosts]
-  joined = Prompts(
-    **{
-      name: np.concatenate(
-        [getattr(p, name) for p in prompts], int(name == "positions")
-      )
-      for name in Prompts._fields
-    }
+  batches = [host.batch for host in hosts]
+  joined = jax.tree.map(
+    lambda axis, *parts: np.concatenate(parts, axis),
+    prompt_axes(batches[0]),
+    *batches,
   )
   return HostBatch(
-    Batch(
-      joined,
-      np.concatenate([host.batch.tokens for host in hosts]),
-      np.concatenate([host.batch.mask for host in hosts]),
-    ),
+    joined,
     tuple(row for host in hosts for row in host.rows),
     tuple(pair for host in hosts for pair in host.replaced),
   )

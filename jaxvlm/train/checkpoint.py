@@ -186,7 +186,12 @@ class Checkpoints:
       self.wait()
 
   def wait(self) -> None:
-    """Waits for the save under way; raises OSError if it failed."""
+    """Waits for the save under way.
+
+    Raises:
+      OSError: it failed.
+      PeerError: another process did not finish its part.
+    """
     pending, self._pending = self._pending, None
     if pending is not None:
       pending.result()
@@ -295,6 +300,8 @@ class Checkpoints:
         self._remove_old(step)
       # No process may believe in a step whose manifest is not there.
       distributed.barrier(f"save {step} in {self._folder}")
+    except distributed.PeerError:
+      raise  # nothing is wrong with the folder
     except Exception as error:
       raise self._failed(step, error) from error
     self._last, self._damaged = step, frozenset()

@@ -125,8 +125,16 @@ def group_experience(
   return Experience(batch, samples.logprobs, advantages), metrics
 
 
-def rollout_metrics(samples: Samples) -> dict[str, float]:
-  """Returns token means over the completions of one rollout."""
+def rollout_metrics(
+  samples: Samples, drawn: jax.Array | None = None
+) -> dict[str, float]:
+  """Returns token means over the completions of one rollout.
+
+  Args:
+    samples: the completions.
+    drawn: i32[] tokens that came of the slot-steps, where completions go on
+      over several rollouts (`jaxvlm.train.carry`); None: those of `samples`.
+  """
   s = {k: float(v) for k, v in jax.device_get(_sums(samples)).items()}
   total = max(s["tokens"], 1.0)
   return {
@@ -136,7 +144,8 @@ def rollout_metrics(samples: Samples) -> dict[str, float]:
     "rollout/top1": s["top1"] / total,
     "rollout/length": s["tokens"] / samples.finished.size,
     "rollout/finished": s["finished"] / samples.finished.size,
-    "rollout/useful": total / max(s["slot_steps"], 1.0),
+    "rollout/useful": (total if drawn is None else float(drawn))
+    / max(s["slot_steps"], 1.0),
   }
 
 

@@ -118,9 +118,9 @@ def run(
   if restored is not None:
     start, state = restored.step, restored.state
     logging.info("%s: resumed at step %d of %d", name, start, schedule.steps)
-  with _explained(workdir):
-    _open(workdir, start if restored is not None else -1)
   unevaluated = restored.extra.get("unevaluated") if restored else None
+  with _explained(workdir):
+    _open(workdir, start if restored is not None else -1, bool(unevaluated))
   if start >= schedule.steps and restored is not None and not unevaluated:
     return state
   counter = CompileCounter()
@@ -197,15 +197,22 @@ def _journal(
   return journals.Journal(workdir, total_steps=schedule.steps, name=name)
 
 
-def _open(workdir: pathlib.Path, step: int) -> None:
-  """Makes the folder, sees that it can be written, cuts logs to `step`."""
+def _open(workdir: pathlib.Path, step: int, again: bool) -> None:
+  """Makes the folder, sees that it can be written, cuts logs to `step`.
+
+  Args:
+    workdir: the folder.
+    step: the last one that stays.
+    again: its record is still to be written, and goes if an earlier start that
+      saved nothing has written it.
+  """
   if not distributed.is_writer():
     return
   workdir.mkdir(parents=True, exist_ok=True)
   probe = workdir / ".writable"
   probe.write_bytes(b"x")
   probe.unlink()
-  journals.truncate(workdir / "metrics.jsonl", step)
+  journals.truncate(workdir / "metrics.jsonl", step - again)
   skips.truncate(workdir / skips.NAME, step)
 
 

@@ -271,6 +271,7 @@ def test_other_settings_in_the_same_folder_are_refused(
 @pytest.mark.parametrize(
   "arguments, message",
   [
+    (["--workdir=/proc/study"], r"/proc/study/xla: .*can be written"),
     (["--model_dir=/nowhere"], r"FileNotFoundError: .*/nowhere.*expected"),
     (["--teacher_dir=/nowhere"], r"FileNotFoundError: .*/nowhere.*expected"),
     (["--arms=sft,opd"], r"ValueError: arms \['sft'\] are not known.*base"),
@@ -282,6 +283,7 @@ def test_other_settings_in_the_same_folder_are_refused(
     (["--grpo.slots.rows=0"], r"grpo\.carry is 1 with grpo\.slots\.rows 0"),
     (["--grpo.carry=3"], r"grpo\.carry is 3.*expected 0 … 2"),
     (["--grpo.slots.width=0"], r"grpo\.slots\.width is 0"),
+    (["--lora_rank=-1"], r"lora_rank is -1.*expected a rank of 0"),
     (["--grpo.groups=4"], r"Unknown command line flag 'grpo\.groups'"),
     (["--grpo.steps=many"], r"grpo\.steps.*'many'.*int"),
     (["extra"], r"unknown arguments \['extra'\]"),
@@ -428,3 +430,30 @@ def test_dry_run_of_the_large_scales(tmp_path, finish, official, scale):
   assert "usable" in output
   # Nothing that an earlier study wrote is touched.
   assert not (tmp_path / "config.json").exists()
+
+
+def test_adapters_alone_are_trained_and_stored(tmp_path, finish, models):
+  """LoRA on a frozen tower, an 8-bit teacher: SFT, then GRPO goes on."""
+  code, output = finish(
+    *TINY,
+    *models,
+    f"--workdir={tmp_path}",
+    "--arms=opd",
+    "--lora_rank=2",
+    "--freeze_vision",
+    "--int8_teacher",
+  )
+  assert code == 0, output
+  trees = []
+  for stage in ("stage1", "grpo"):
+    where = tmp_path / "seed-0" / "opd" / stage / "checkpoints" / "3"
+    arrays = ocp.StandardCheckpointer().restore(where)
+    trainable = {k: v for k, v in arrays.items() if k.startswith("trainable")}
+    assert trainable
+    assert all(re.search("model.*lora_[ab]", name) for name in trainable)
+    trees.append(trainable)
+  assert trees[0].keys() == trees[1].keys()
+  moved = [np.abs(trees[1][n] - trees[0][n]).max() for n in trees[0]]
+  assert max(moved) > 0
+  b = [x for n, x in trees[0].items() if "lora_b" in n]
+  assert max(np.abs(x).max() for x in b) > 0  # they begin at 0

@@ -7,6 +7,13 @@ import shlex
 import subprocess
 
 import pytest
+from absl import flags as absl_flags
+from jax.sharding import AbstractMesh
+
+from experiments.stage1_entropy import run as study
+from jaxvlm import config as configs
+from jaxvlm.distributed import DistributedConfig
+from jaxvlm.sharding import AXES
 
 # Fixtures of the study's command and of the official tokenizer.
 from tests.experiments.stage1_run_test import (  # noqa: F401
@@ -108,6 +115,42 @@ def test_every_flag_passes_a_dry_run(
   assert "usable" in output
 
 
+def test_the_batches_spread_over_the_chips_of_the_slice(called):
+  """A dry run has one device, so it cannot tell."""
+  script = (ROOT / "scripts" / "tpu_vm.sh").read_text()
+  chips = int(re.search(r"TYPE:-v5litepod-(\d+)", script)[1])
+  words = ["study", *study_flags(called("tpu_vm.sh", BUCKET="bucket"))]
+  default = study.settings_for(words)
+  values = absl_flags.FlagValues()
+  configs.define_flags(default, values)
+  values(words, known_only=True)
+  config = configs.from_flags(default, values)
+  tensor = config.mesh.tensor
+  mesh = AbstractMesh((1, chips // tensor, tensor), AXES)
+  assert mesh.size == chips and (config.mesh.data, config.mesh.fsdp) == (1, -1)
+  study.check_batches(config, mesh)
+  with pytest.raises(ValueError, match="8 prompts does not divide over 16"):
+    study.check_batches(default, mesh)
+
+
+def test_the_flags_in_the_page_exist():
+  page = (ROOT / "docs" / "pods-start.md").read_text()
+  named = set(re.findall(r"--([a-z][a-z_.]+)", page))
+  values = absl_flags.FlagValues()
+  configs.define_flags(study.settings_for(["study", "--scale=pod"]), values)
+  configs.define_flags(DistributedConfig(), values, "distributed")
+  own = {"scale", "quick", "workdir", "dry_run"}
+  assert {"distributed.auto", "distributed.process_id", "workdir"} <= named
+  assert named <= own | set(values)
+
+
+def test_a_slice_that_will_not_come_is_not_waited_for(called):
+  for state in ("FAILED", "SUSPENDED"):
+    commands = called("queued_resource.sh", BUCKET="b", STATE=state, code=1)
+    assert "delete" in [c[4] for c in commands]
+    assert not any("scp" in c for c in commands)
+
+
 def test_a_slice_is_made_filled_and_started_on_all_workers(called):
   commands = called("tpu_vm.sh", BUCKET="bucket")
   verbs = [c[4] for c in commands]
@@ -118,7 +161,7 @@ def test_a_slice_is_made_filled_and_started_on_all_workers(called):
 
 
 def test_the_worker_starts_again_after_what_that_mends(called):
-  for code in (75, 76, 134, 137):
+  for code in (75, 76, 134, 137, 143):
     commands = called("worker.sh", "--quick", CODE=str(code), code=code,
                       ATTEMPTS="3")  # fmt: skip
     assert commands == [commands[0]] * 3 and commands[0][-1] == "--quick"

@@ -7,8 +7,8 @@ import pytest
 
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.rollout import Slots, make_generate, make_refill
-from jaxvlm.rollout.refill import Assignment, assign, complete
-from jaxvlm.sampling import Samples, Sampling
+from jaxvlm.rollout.refill import Assignment, _Job, assign, complete
+from jaxvlm.sampling import Rules, Samples, Sampling
 from tests import tiny
 
 GROUP, LENGTH = 5, 13
@@ -239,6 +239,35 @@ def test_it_stops_when_enough_prompts_are_complete(params, waves):
   # The others are beginnings of what they would have been.
   kept = found.mask
   np.testing.assert_array_equal(found.tokens[kept], waves.tokens[kept])
+
+
+def test_a_resumed_completion_knows_how_much_of_a_stop_it_has_written():
+  """The state behind its tokens, whatever stands behind them."""
+  rng = np.random.default_rng(0)
+  ends = rng.integers(0, 4, (5, tiny.VOCAB)).astype(np.uint8)
+  rules = Rules(Sampling(), LENGTH, tiny.PAD, ends)
+  tokens = rng.integers(0, tiny.VOCAB, (6, 3, LENGTH)).astype(np.int32)
+  lengths = rng.integers(0, LENGTH, (6, 3)).astype(np.int32)
+  lengths[0] = 0, 1, LENGTH - 1
+  job = _Job(None, None, None, None, None, rules, True)
+  pending, known, states, done = job.resume(tokens, jnp.asarray(lengths))
+  for i in np.ndindex(lengths.shape):
+    state = 0
+    for token in tokens[i][: lengths[i]]:
+      state = int(ends[state, token])
+    assert states[i] == state
+    if lengths[i]:
+      assert pending[i] == tokens[i][lengths[i] - 1]
+  np.testing.assert_array_equal(known, lengths)
+  assert not done.any() and len(np.unique(states)) > 2
+
+
+def test_earlier_samples_of_another_shape_are_refused(params, waves):
+  generate = make_refill(model(), Slots(2, 2, 3), **OPTIONS)
+  short = jax.tree.map(lambda x: x[..., :-1] if x.ndim == 3 else x, waves)
+  message = r"are \(4, 5, 12\), expected \(4, 5, 13\)"
+  with pytest.raises(ValueError, match=message):
+    generate(params, tiny.prompts(), jax.random.key(3), IDS, short)
 
 
 @pytest.mark.parametrize("field", ["rows", "width", "segment"])

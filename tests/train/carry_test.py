@@ -75,6 +75,15 @@ def test_every_prompt_is_trained_on_once(played):
   assert all(len(rollout.host.rows) == N for rollout in rollouts)
 
 
+def test_every_token_is_counted_in_the_step_that_drew_it(played):
+  rollouts, carry = played
+  trained = sum(int(rollout.samples.mask.sum()) for rollout in rollouts)
+  counted = [int(rollout.tokens) for rollout in rollouts]
+  assert sum(counted) == trained + int(carry.samples.mask.sum())
+  for rollout, count in zip(rollouts, counted, strict=True):
+    assert rollout.drawn.sum() <= count <= rollout.samples.slot_steps
+
+
 def test_what_waits_is_unfinished_and_what_leaves_is_complete(played):
   rollouts, _ = played
   carried = 0

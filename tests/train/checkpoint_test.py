@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvlm import distributed
 from jaxvlm.train import checkpoint, manifest
 from jaxvlm.train.checkpoint import Checkpoints
 
@@ -281,6 +282,15 @@ def test_a_failed_save_is_told_without_waiting(tmp_path, monkeypatch):
   with pytest.raises(OSError, match="could not save step 1: No space left"):
     checkpoints.check()
   checkpoints.check()
+
+
+def test_a_lost_process_is_no_fault_of_the_folder(tmp_path, monkeypatch):
+  def barrier(name):
+    raise distributed.PeerError(f"not all came to {name}")
+
+  monkeypatch.setattr(checkpoint.distributed, "barrier", barrier)
+  with pytest.raises(distributed.PeerError, match="not all came to save 1"):
+    Checkpoints(tmp_path, identity={}).save(1, make_state())
 
 
 def test_a_step_is_saved_once_and_never_under_a_later_one(copied):

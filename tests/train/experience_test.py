@@ -85,9 +85,9 @@ def test_a_group_of_one_is_refused_with_the_flag():
 
 
 def test_rollout_metrics_are_means_over_tokens():
-  drawn = samples()
-  found = experience.rollout_metrics(drawn)
   mask = BATCH.mask
+  drawn = samples()._replace(slot_steps=2 * mask.sum())
+  found = experience.rollout_metrics(drawn)
   assert found == pytest.approx(
     {
       "batch/tokens": mask.sum(),
@@ -96,5 +96,10 @@ def test_rollout_metrics_are_means_over_tokens():
       "rollout/top1": drawn.top1[mask].mean(),
       "rollout/length": mask.sum(-1).mean(),
       "rollout/finished": drawn.finished.mean(),
+      "rollout/useful": 0.5,
     }
   )
+  # Of completions that go on, only what is new came of these slot-steps.
+  some = experience.rollout_metrics(drawn, mask.sum() // 2)
+  assert some["rollout/useful"] == pytest.approx(0.25, abs=0.02)
+  assert some["batch/tokens"] == mask.sum()

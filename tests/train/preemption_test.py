@@ -110,6 +110,31 @@ def test_a_notice_saves_the_step_and_leaves_with_the_code(
   assert result(tmp_path, run(tmp_path)) == undisturbed
 
 
+@pytest.mark.parametrize("step,again", [(2, 3), (5, None)])
+def test_an_evaluation_left_to_the_next_start_may_be_made_twice(
+  tmp_path, undisturbed, step, again
+):
+  """The next start logs it and is killed before it saves, or was the last."""
+
+  class Killed(BaseException):
+    pass
+
+  def kill(moment, number):
+    if (moment, number) == ("inputs", again):
+      raise Killed
+
+  with pytest.raises(SystemExit):
+    run(tmp_path, terminate(("inputs", step)))
+  if again is None:
+    run(tmp_path)
+  else:
+    with pytest.raises(Killed):
+      run(tmp_path, kill)
+  log = journal.read(tmp_path / "metrics.jsonl")
+  assert log[-1]["step"] == step + 1 and "eval/score" in log[-1]
+  assert result(tmp_path, run(tmp_path)) == undisturbed
+
+
 def test_every_step_may_be_the_last(tmp_path, undisturbed):
   for step in range(STEPS):
     with pytest.raises(SystemExit):
