@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import tempfile
 import time
 from typing import Any
 
@@ -155,7 +156,7 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
     lowered = traced.lower()
     middle = time.perf_counter()
     try:
-      compiled = lowered.compile()
+      compiled, text = _compile(lowered)
     except jax.errors.JaxRuntimeError as e:
       if "RESOURCE_EXHAUSTED" not in str(e):
         raise
@@ -169,7 +170,6 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
     return _misfit(
       setting, slice_, mesh, program, f"peak of {memory.peak} bytes"
     )
-  text = compiled.as_text()
   if hlo_file:
     pathlib.Path(hlo_file).write_text(text)
   module = hlo_text.parse(text)
@@ -322,6 +322,20 @@ def _faults(setting, mesh, program, moved, analysis) -> tuple[str, ...]:
 
 _NEEDED = re.compile(r"\(([\d.]+)([KMGT])\)")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _compile(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, str]:
+  """Returns the program and the optimized HLO as the compiler writes it.
+
+  `compiled.as_text()` reads the same module back with JAX's own XLA, which is
+  older than libtpu's and refuses asynchronous operations of v6e and v5p.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    compiled = lowered.compile(
+      compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+    )
+    (file,) = pathlib.Path(folder).glob("*.after_codegen.txt")
+    return compiled, file.read_text()
 
 
 def _misfit(setting, slice_, mesh, program, message: str) -> Misfit:

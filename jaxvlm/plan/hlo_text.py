@@ -112,7 +112,7 @@ def parse(text: str) -> Module:
       if head:
         current = computations.setdefault(head[2], {})
         entry = head[2] if head[1] else entry
-    elif line == "}":
+    elif line.startswith("}"):  # `}, execution_thread="sparsecore"` too
       current = None
     else:
       one = _instruction(line)

@@ -26,15 +26,25 @@ _KEEP = flags.DEFINE_bool(
 )
 
 _ROOT = pathlib.Path(__file__).parents[1]
-# What decides the compiled program. The planner's own files do not.
+# What decides the compiled program. The planner's own files do not, nor what
+# runs on the host.
 _CODE = ("models", "losses", "rollout", "sampling", "train")
+_HOST = frozenset(
+  "carry checkpoint compiles drift experience loop manifest preemption skips"
+  " answer stream refill".split()
+)
 _FILES = ("sharding.py", "tokenstats.py", "logitstats.py", "typing.py")
 
 
 def code_version() -> str:
   """Returns a digest of the sources that the compiled programs come from."""
   digest = hashlib.sha256()
-  files = [p for room in _CODE for p in (_ROOT / room).rglob("*.py")]
+  files = [
+    path
+    for room in _CODE
+    for path in (_ROOT / room).rglob("*.py")
+    if path.stem not in _HOST
+  ]
   for path in sorted([*files, *(_ROOT / name for name in _FILES)]):
     digest.update(path.relative_to(_ROOT).as_posix().encode())
     digest.update(path.read_bytes())

@@ -58,9 +58,7 @@ def init(config: Config, key: Array) -> Params:
   }
 
 
-def init_sharded(
-  config: Config, key: Array, mesh: jax.sharding.Mesh
-) -> Params:
+def init_sharded(config: Config, key: Array, mesh: jax.sharding.Mesh) -> Params:
   """Returns the parameters of `init`, made in pieces on a mesh."""
   start = functools.partial(init, config)
   shapes = jax.eval_shape(start, key)
