@@ -415,7 +415,5 @@ def test_a_picture_that_grew_after_the_survey_is_replaced(encoder, tmp_path):
 
 def test_when_everything_fails_the_run_stops(encoder, tmp_path):
   gone = row("gone", images=(tmp_path / "gone.png",))
-  with pytest.raises(
-    ValueError, match=r"'gone' and 8 spares.*'gone'.*check"
-  ):
+  with pytest.raises(ValueError, match=r"'gone' and 8 spares.*'gone'.*check"):
     rows.make_batch([gone] * 2, lambda _: gone, SMALL, encoder)

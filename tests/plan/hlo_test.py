@@ -27,6 +27,14 @@ def test_computations_and_shapes_are_read(module):
   assert module.computations["main"]["copy"].is_root
 
 
+def test_computations_of_other_cores_end_with_their_name(module):
+  text = TEXT.replace("\n}\n", '\n}, execution_thread="sparsecore"\n')
+  assert text != TEXT
+  found = hlo_text.parse(text)
+  assert found.computations.keys() == module.computations.keys()
+  assert hlo.traffic(found) == hlo.traffic(module)
+
+
 def test_a_loop_runs_as_often_as_its_condition_says(module):
   assert module.trips(module.computations["main"]["loop"]) == 5
   noted = TEXT.replace(
