@@ -496,7 +496,7 @@ def refilled(prompts: Prompts, rows: int, **options) -> Callable:
 
 def refill(repeats: int) -> list[Row | str]:
   """Kept tokens a second: G = 16, 128 new tokens, mean length 40."""
-  prompts, lines = prompts_of(questions(32)), []
+  prompts, lines = prompts_of(questions(16)), []
   options = {
     "group": 16,
     "sampling": SAMPLED,

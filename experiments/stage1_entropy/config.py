@@ -9,6 +9,8 @@ import dataclasses
 import enum
 from dataclasses import field
 
+from absl import flags
+
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig
@@ -232,3 +234,17 @@ def pod() -> StudyConfig:
 
 
 CONFIGS = {Scale.LAPTOP: laptop, Scale.COLAB: colab, Scale.POD: pod}
+
+
+def settings_for(argv: list[str]) -> StudyConfig:
+  """Returns the defaults that --scale and --quick in `argv` choose.
+
+  They are read ahead of the other flags, whose defaults depend on them.
+  """
+  early = flags.FlagValues()
+  flags.DEFINE_enum_class("scale", Scale.LAPTOP, Scale, "", flag_values=early)
+  flags.DEFINE_bool("quick", False, "", flag_values=early)
+  early.set_gnu_getopt(True)  # values of the other flags stand in between
+  early(argv, known_only=True)
+  config = CONFIGS[early.scale]()
+  return quick(config) if early.quick else config

@@ -14,7 +14,14 @@ import sys
 import jax
 from absl import app, flags
 
-from experiments.stage1_entropy import arms, notes, problems, report, summary
+from experiments.stage1_entropy import (
+  arms,
+  checks,
+  notes,
+  problems,
+  report,
+  summary,
+)
 from experiments.stage1_entropy import config as settings
 from experiments.stage1_entropy.config import Scale, StudyConfig
 from jaxvlm import __version__, assets, distributed
@@ -23,11 +30,10 @@ from jaxvlm.data import chat as chats
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
-from jaxvlm.models.qwen2_5_vl import Config, load_sharded
+from jaxvlm.models.qwen2_5_vl import load_sharded
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.sharding import (
   MeshConfig,
-  check_rows,
   device_layout,
   make_mesh,
   partition,
@@ -53,78 +59,12 @@ _CLUSTER = "distributed"
 _MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
 
 
-def settings_for(argv: list[str]) -> StudyConfig:
-  """Returns the defaults that --scale and --quick in `argv` choose.
-
-  They are read ahead of the other flags, whose defaults depend on them.
-  """
-  early = flags.FlagValues()
-  flags.DEFINE_enum_class("scale", Scale.LAPTOP, Scale, "", flag_values=early)
-  flags.DEFINE_bool("quick", False, "", flag_values=early)
-  early.set_gnu_getopt(True)  # values of the other flags stand in between
-  early(argv, known_only=True)
-  config = settings.CONFIGS[early.scale]()
-  return settings.quick(config) if early.quick else config
-
-
-def check(config: StudyConfig) -> None:
-  """Raises ValueError for settings that cannot run, before anything does."""
-  unknown = sorted(set(config.arms) - set(arms.ARMS))
-  if unknown or not config.arms:
-    raise ValueError(
-      f"arms {unknown or '()'} are not known, expected some of {arms.ARMS}"
-    )
-  if config.grpo.group < 2:
-    raise ValueError(
-      f"grpo.group is {config.grpo.group}, expected at least 2: GRPO compares"
-      " completions of one prompt"
-    )
-  at_least_one = {"evaluation.every": config.evaluation.every}
-  for name in ("sft_early", "sft_over", "opd", "grpo"):
-    stage = getattr(config, name)
-    for field in ("steps", "prompts", "group", "micro_batches"):
-      at_least_one[f"{name}.{field}"] = getattr(stage, field)
-    if stage.prompts % max(stage.micro_batches, 1):
-      raise ValueError(
-        f"{name}.prompts is {stage.prompts}, expected a multiple of"
-        f" {name}.micro_batches, {stage.micro_batches}"
-      )
-  slots, carry = config.grpo.slots, config.grpo.carry
-  if carry and not (slots.rows and 0 <= carry <= config.grpo.prompts):
-    raise ValueError(
-      f"grpo.carry is {carry} with grpo.slots.rows {slots.rows}, expected 0 …"
-      f" {config.grpo.prompts} (grpo.prompts) prompts and rows of at least 1"
-    )
-  if slots.rows:
-    at_least_one["grpo.slots.rows"] = slots.rows
-    at_least_one["grpo.slots.width"] = slots.width
-    at_least_one["grpo.slots.segment"] = slots.segment
-  if config.lora_rank < 0 or not config.lora_alpha > 0:
-    raise ValueError(
-      f"lora_rank is {config.lora_rank} and lora_alpha {config.lora_alpha},"
-      " expected a rank of 0 (no adapters) or more and a positive alpha"
-    )
-  for name, value in at_least_one.items():
-    if value < 1:
-      raise ValueError(f"{name} is {value}, expected at least 1")
-
-
-def check_batches(
-  config: StudyConfig, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
-) -> None:
-  """Raises ValueError for prompts that do not spread over the devices."""
-  for name in ("sft_early", "sft_over", "opd", "grpo"):
-    stage = getattr(config, name)
-    check_rows(mesh, stage.prompts // stage.micro_batches)
-  check_rows(mesh, config.evaluation.prompts)
-
-
 def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
   """Runs all arms and seeds and returns the path of the report."""
-  check(config)
+  checks.check(config)
   # A dry run may be far away from the devices of the run.
   mesh = make_mesh(MeshConfig() if _DRY_RUN.value else config.mesh)
-  check_batches(config, mesh)
+  checks.check_batches(config, mesh)
   if config.grpo.carry and jax.process_count() > 1:
     raise ValueError(
       f"grpo.carry is {config.grpo.carry} with {jax.process_count()} processes,"
@@ -146,9 +86,9 @@ def _study(
   )
   teacher, teacher_params = load_sharded(teacher_dir, mesh, compute)
   chat = chats.load(student_dir, student.layout)
-  _fits(student_dir, student, chat)
-  _same_tokens(chat, chats.load(teacher_dir, teacher.layout))
-  _fits(teacher_dir, teacher, chat)
+  checks.check_folder(student_dir, student, chat)
+  checks.check_tokens(chat, chats.load(teacher_dir, teacher.layout))
+  checks.check_folder(teacher_dir, teacher, chat)
   found = problems.load(config, chat)
   programs = arms.make_programs(config, student, teacher, chat)
   if _DRY_RUN.value:
@@ -284,44 +224,13 @@ def _differences(saved: dict, now: dict, prefix: str = "") -> list[str]:
   return out
 
 
-def _fits(folder: str | pathlib.Path, model: Config, chat: chats.Chat) -> None:
-  """Raises unless tokenizer, geometry and model belong together."""
-  found = {
-    "image token": chat.image_token_id,
-    "geometry of pictures": chat.layout,
-    "vocabulary fits": chat.vocab_size <= model.vocab_size,
-  }
-  expected = {
-    "image token": model.image_token_id,
-    "geometry of pictures": model.layout,
-    "vocabulary fits": True,
-  }
-  wrong = [name for name in found if found[name] != expected[name]]
-  if wrong:
-    raise ValueError(
-      f"tokenizer and config.json of {folder} do not belong together:"
-      + "; ".join(f" {n} {found[n]}, expected {expected[n]}" for n in wrong)
-      + ". Use the files of one folder"
-    )
-
-
-def _same_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
-  """Raises unless both models read the same tokens."""
-  if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
-    raise ValueError(
-      f"student and teacher have different vocabularies ({student.vocab_size}"
-      f" and {teacher.vocab_size} tokens): a divergence between them is"
-      " defined on the same tokens only; use models of one family"
-    )
-
-
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --helpfull")
   quiet()
   workdir = pathlib.Path(_WORKDIR.value)
   cache_programs(workdir / "xla")
-  config = configs.from_flags(settings_for(sys.argv), flags.FLAGS)
+  config = configs.from_flags(settings.settings_for(sys.argv), flags.FLAGS)
   cluster = configs.from_flags(
     distributed.DistributedConfig(), flags.FLAGS, _CLUSTER
   )
@@ -333,7 +242,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """Defines the flags of the chosen scale, then runs."""
-  configs.define_flags(settings_for(sys.argv))
+  configs.define_flags(settings.settings_for(sys.argv))
   configs.define_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
   app.run(main)
 

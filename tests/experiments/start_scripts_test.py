@@ -10,7 +10,8 @@ import pytest
 from absl import flags as absl_flags
 from jax.sharding import AbstractMesh
 
-from experiments.stage1_entropy import run as study
+from experiments.stage1_entropy import checks
+from experiments.stage1_entropy import config as study
 from jaxvlm import config as configs
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.sharding import AXES
@@ -128,9 +129,9 @@ def test_the_batches_spread_over_the_chips_of_the_slice(called):
   tensor = config.mesh.tensor
   mesh = AbstractMesh((1, chips // tensor, tensor), AXES)
   assert mesh.size == chips and (config.mesh.data, config.mesh.fsdp) == (1, -1)
-  study.check_batches(config, mesh)
+  checks.check_batches(config, mesh)
   with pytest.raises(ValueError, match="8 prompts does not divide over 16"):
-    study.check_batches(default, mesh)
+    checks.check_batches(default, mesh)
 
 
 def test_the_flags_in_the_page_exist():
