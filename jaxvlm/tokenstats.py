@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxvlm import headlayout
 from jaxvlm.logitstats import Divergences, TokenStats, measure, pull_back
 
 __all__ = ["TokenStats", "token_stats"]
@@ -26,15 +27,6 @@ __all__ = ["TokenStats", "token_stats"]
 # beyond it they are made twice, in chunks of the second.
 _KEPT_BYTES = 256 * 2**20
 _CHUNK_BYTES = 64 * 2**20
-
-# How a mesh shares the work (`jaxvlm.sharding`, whose axes these are): every
-# device has its own words for the tokens of all its neighbors, not all words
-# for its own tokens. So no device ever holds a head or its gradient, and what
-# travels are hidden states: of 7B on 64 chips a fifth of what the head's
-# float32 gradient would be, let alone once a chunk.
-_TOKENS = ("data",)
-_WORDS = ("tensor", "fsdp")
-_WIDTH = ("fsdp",)  # where parameters are cut, and their gradients wanted
 
 
 def token_stats(
@@ -160,18 +152,18 @@ class _Static(NamedTuple):
 def _chunk_size(tokens: int, width: int, vocab: int, sides: int) -> int:
   """Returns how many tokens' logits, of all sides, may live on a device."""
   logits = vocab * sides
-  if 4 * logits * math.ceil(tokens / _devices()) <= _KEPT_BYTES:
+  if 4 * logits * math.ceil(tokens / headlayout.devices()) <= _KEPT_BYTES:
     return tokens
   by_bytes = _CHUNK_BYTES // (4 * logits)
   # A large head's gradient is in memory anyway, and every chunk reads and
   # writes all of it: a quarter more memory saves most of that traffic.
-  by_head = width // (4 * sides * _parts(_WORDS))
+  by_head = width // (4 * sides * headlayout.parts(headlayout.WORDS))
   return max(128, max(by_bytes, by_head) // 128 * 128)
 
 
 def _count(tokens: int, chunk: int) -> tuple[int, bool]:
   """Returns (number of chunks, whether tokens are spread over devices)."""
-  devices = _devices()
+  devices = headlayout.devices()
   sharded = devices > 1
   count = max(1, math.ceil(tokens / (chunk * devices)))
   if sharded:
@@ -179,25 +171,6 @@ def _count(tokens: int, chunk: int) -> tuple[int, bool]:
     exact = (n for n in range(count, 2 * count) if tokens % n == 0)
     count = next(exact, count)
   return count, sharded
-
-
-def _devices() -> int:
-  """Returns how many devices the partitioner may spread an array over."""
-  return math.prod(_auto_axes().values())
-
-
-def _parts(names: tuple[str, ...]) -> int:
-  """Returns how many devices these axes of the mesh in force have."""
-  auto = _auto_axes()
-  return math.prod(auto.get(name, 1) for name in names)
-
-
-def _auto_axes() -> dict[str, int]:
-  """Returns name -> devices of what the partitioner may spread over."""
-  mesh = jax.sharding.get_abstract_mesh()
-  auto = jax.sharding.AxisType.Auto
-  axes = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
-  return {name: size for name, size, kind in axes if kind == auto}
 
 
 def _live_first(keep: Array, count: int) -> tuple[Array, Array]:
@@ -245,9 +218,14 @@ def _logits(hidden, head, temperature, constants, static, j):
 
   def product(x, w):
     x = _take(x, j, constants.order, static.count)
-    x = _laid_out(jnp.where(keep[:, None], x, 0), _TOKENS, ())
-    z = _einsum("cd,dv->cv", x, _by_words(w.astype(x.dtype))) / temperature
-    return _laid_out(z, _TOKENS, _WORDS)
+    x = headlayout.laid_out(
+      jnp.where(keep[:, None], x, 0), headlayout.TOKENS, ()
+    )
+    z = (
+      _einsum("cd,dv->cv", x, headlayout.by_words(w.astype(x.dtype)))
+      / temperature
+    )
+    return headlayout.laid_out(z, headlayout.TOKENS, headlayout.WORDS)
 
   z = product(hidden, head)
   if constants.teacher_head is None:
@@ -256,46 +234,6 @@ def _logits(hidden, head, temperature, constants, static, j):
 
 
 _einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-
-
-def _by_words(head: Array) -> Array:
-  """Lays a head [D, V] out by words, whole along the width.
-
-  Left alone, the partitioner may sum logits over a split width instead, once
-  a chunk.
-  """
-  return _laid_out(head, (), _WORDS)
-
-
-def _by_width(head: Array) -> Array:
-  """Lays a gradient [D, V] out as parameters are.
-
-  Only pieces of one size can change places; of others, the partitioner would
-  first collect all on every device.
-  """
-  if _parts(_WORDS) == 1:
-    return head
-  vocab = head.shape[1]
-  x = _by_words(jnp.pad(head, ((0, 0), (0, -vocab % _parts(_WORDS)))))
-  return _laid_out(x, _WIDTH, ("tensor",))[:, :vocab]
-
-
-def _laid_out(x: Array, rows: tuple[str, ...], columns: tuple[str, ...]):
-  """Returns `x` spread over these axes of the mesh in force.
-
-  On a mesh with other names, what would be cut stays as it came.
-  """
-  if _devices() == 1:
-    return x
-  auto = _auto_axes()
-  known = any(name in auto for name in _WORDS)
-
-  def fit(names):
-    if not known:
-      return jax.P.UNCONSTRAINED if names else None
-    return tuple(name for name in names if name in auto) or None
-
-  return jax.lax.with_sharding_constraint(x, jax.P(fit(rows), fit(columns)))
 
 
 def _take(x: Array, j: Array | int, order: Array | None, count: int) -> Array:
@@ -347,7 +285,7 @@ def _stats_bwd(static, residuals, cotangents):
     for want, x in zip(wanted, like, strict=True)
   )
   if empty[1] is not None:
-    empty = (empty[0], _by_words(empty[1]), empty[2])
+    empty = (empty[0], headlayout.by_words(empty[1]), empty[2])
 
   def body(j, sums):
     take = functools.partial(
@@ -370,12 +308,14 @@ def _stats_bwd(static, residuals, cotangents):
     dz = (dz / temperature).astype(hidden.dtype)
     keep = take(constants.keep)[:, None]
     if d_head is not None:
-      x = _laid_out(jnp.where(keep, take(hidden), 0), _TOKENS, ())
-      d_head += _by_words(_einsum("cd,cv->dv", x, dz))
+      x = headlayout.laid_out(
+        jnp.where(keep, take(hidden), 0), headlayout.TOKENS, ()
+      )
+      d_head += headlayout.by_words(_einsum("cd,cv->dv", x, dz))
     if d_hidden is not None:
-      x = _einsum("cv,dv->cd", dz, _by_words(head.astype(dz.dtype)))
+      x = _einsum("cv,dv->cd", dz, headlayout.by_words(head.astype(dz.dtype)))
       # Summed over words, and back to the devices that asked.
-      x = _laid_out(x, _TOKENS + _WIDTH, ())
+      x = headlayout.laid_out(x, headlayout.TOKENS + headlayout.WIDTH, ())
       x = jnp.where(keep, x, 0).astype(hidden.dtype)
       d_hidden = _put(d_hidden, x, j, constants.order, static.count)
     return d_hidden, d_head, d_temperature
@@ -386,7 +326,7 @@ def _stats_bwd(static, residuals, cotangents):
     sums = jax.lax.fori_loop(0, constants.rounds, body, empty)
   d_hidden, d_head, d_temperature = sums
   if d_head is not None:
-    d_head = _by_width(d_head).astype(head.dtype)
+    d_head = headlayout.by_width(d_head).astype(head.dtype)
   return d_hidden, d_head, d_temperature, None
 
 

@@ -17,6 +17,7 @@ FLOORS = {
   "jaxvlm.distributed": 0,
   "jaxvlm.sharding": 0,
   "jaxvlm.logitstats": -1,  # the part of tokenstats that sees one chunk
+  "jaxvlm.headlayout": -1,  # … and the part that knows of a mesh
   "jaxvlm.tokenstats": 0,
   "jaxvlm.assets": 0,
   "jaxvlm.losses": 1,

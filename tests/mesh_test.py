@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import convert
+from jaxvlm.models.qwen2_5_vl import convert, names
 from jaxvlm.sharding import MeshConfig, make_mesh
 from tests import tiny
 
@@ -88,7 +88,7 @@ def test_a_piece_is_read_and_no_more(tmp_path):
       return self.stored[index]
 
   where = convert._open(tmp_path)
-  for entry in convert._entries(
+  for entry in names.entries_of(
     qwen2_5_vl.Config.from_folder(tmp_path), set(where)
   ):
     slices = []

@@ -4,8 +4,7 @@ import pathlib
 
 import jax
 
-from experiments.stage1_entropy import arms
-from experiments.stage1_entropy.config import StudyConfig
+from experiments.stage1_entropy.config import ARMS, StudyConfig
 from jaxvlm.data import chat as chats
 from jaxvlm.models.qwen2_5_vl import Config
 from jaxvlm.sharding import check_rows
@@ -13,10 +12,10 @@ from jaxvlm.sharding import check_rows
 
 def check(config: StudyConfig) -> None:
   """Raises ValueError for settings that cannot run, before anything does."""
-  unknown = sorted(set(config.arms) - set(arms.ARMS))
+  unknown = sorted(set(config.arms) - set(ARMS))
   if unknown or not config.arms:
     raise ValueError(
-      f"arms {unknown or '()'} are not known, expected some of {arms.ARMS}"
+      f"arms {unknown or '()'} are not known, expected some of {ARMS}"
     )
   if config.grpo.group < 2:
     raise ValueError(

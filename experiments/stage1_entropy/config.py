@@ -15,6 +15,8 @@ from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig
 
+ARMS = ("base", "sft_early", "sft_over", "opd")
+
 
 class Scale(enum.Enum):
   """Where the study runs."""

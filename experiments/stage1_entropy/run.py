@@ -24,6 +24,8 @@ from experiments.stage1_entropy import (
 )
 from experiments.stage1_entropy import config as settings
 from experiments.stage1_entropy.config import Scale, StudyConfig
+from experiments.stage1_entropy.lab import Lab
+from experiments.stage1_entropy.programs import make_programs
 from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
@@ -90,7 +92,7 @@ def _study(
   checks.check_tokens(chat, chats.load(teacher_dir, teacher.layout))
   checks.check_folder(teacher_dir, teacher, chat)
   found = problems.load(config, chat)
-  programs = arms.make_programs(config, student, teacher, chat)
+  programs = make_programs(config, student, teacher, chat)
   if _DRY_RUN.value:
     print("dry run: settings, models, tokenizer and data are usable")
     return workdir
@@ -98,7 +100,7 @@ def _study(
   if distributed.is_writer():
     record_settings(config, workdir)
   for seed in range(config.first_seed, config.first_seed + config.seeds):
-    lab = arms.Lab(
+    lab = Lab(
       study=config,
       mesh=mesh,
       problems=found,

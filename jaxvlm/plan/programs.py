@@ -240,20 +240,26 @@ def _with(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 def _prompts(s: Setting, mesh: Mesh) -> Prompts:
-  n, length, patches = s.prompts, s.prompt_tokens, s.patches
-  struct = jax.ShapeDtypeStruct
+  patch_values = s.model.layout.patch_values
   return _rows(
-    mesh,
-    Prompts(
-      tokens=struct((n, length), jnp.int32),
-      mask=struct((n, length), jnp.bool_),
-      positions=struct((3, n, length), jnp.int32),
-      next_position=struct((n,), jnp.int32),
-      image_slots=struct((n, length), jnp.int32),
-      patches=struct((n, patches, s.model.layout.patch_values), jnp.float32),
-      patch_segments=struct((n, patches), jnp.int32),
-      patch_positions=struct((n, patches, 2), jnp.int32),
-    ),
+    mesh, prompt_shapes(s.prompts, s.prompt_tokens, s.patches, patch_values)
+  )
+
+
+def prompt_shapes(
+  n: int, length: int, patches: int, patch_values: int
+) -> Prompts:
+  """Returns ShapeDtypeStructs of N prompts."""
+  struct = jax.ShapeDtypeStruct
+  return Prompts(
+    tokens=struct((n, length), jnp.int32),
+    mask=struct((n, length), jnp.bool_),
+    positions=struct((3, n, length), jnp.int32),
+    next_position=struct((n,), jnp.int32),
+    image_slots=struct((n, length), jnp.int32),
+    patches=struct((n, patches, patch_values), jnp.float32),
+    patch_segments=struct((n, patches), jnp.int32),
+    patch_positions=struct((n, patches, 2), jnp.int32),
   )
 
 

@@ -50,7 +50,12 @@ def make_generate(
     ends: automaton of ends (stop strings), instead of `eos_ids`.
   """
   rules = make_rules(
-    sampling, max_new_tokens, eos_ids, pad_id, vocab_size, ends
+    sampling=sampling,
+    max_new_tokens=max_new_tokens,
+    eos_ids=eos_ids,
+    pad_id=pad_id,
+    vocab_size=vocab_size,
+    ends=ends,
   )
   need(group >= 1, "group", group)
 
@@ -72,6 +77,7 @@ def make_generate(
 
 
 def make_rules(
+  *,
   sampling: Sampling,
   max_new_tokens: int,
   eos_ids: Sequence[int],
@@ -79,7 +85,14 @@ def make_rules(
   vocab_size: int,
   ends: np.ndarray | None = None,
 ) -> Rules:
-  """Returns the sampler's rules; ValueError for what does not fit."""
+  """Returns the sampler's rules.
+
+  Args: as `make_generate`.
+
+  Raises:
+    ValueError: a length below 1, an end token outside the vocabulary, an
+      automaton of another vocabulary.
+  """
   need(max_new_tokens >= 1, "max_new_tokens", max_new_tokens)
   if ends is None:
     wrong = [i for i in eos_ids if not 0 <= i < vocab_size]

@@ -12,12 +12,11 @@ so a completion is the same to the bit in any slot and beside any neighbor.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from jaxvlm.models import cache as caches
@@ -29,7 +28,6 @@ from jaxvlm.sampling import (
   Lanes,
   Rules,
   Samples,
-  Sampling,
   begin,
   completion_keys,
   follow,
@@ -131,13 +129,8 @@ def make_refill(
   slots: Slots,
   *,
   group: int,
-  sampling: Sampling,
-  max_new_tokens: int,
-  eos_ids: Sequence[int],
-  pad_id: int,
-  vocab_size: int,
-  ends: np.ndarray | None = None,
   enough: int | None = None,
+  **options: Any,
 ) -> Refill:
   """Returns what `make_generate` returns, computed by slots that refill.
 
@@ -150,18 +143,11 @@ def make_refill(
     model: functions of the policy.
     slots: how many run at once.
     group: G completions per prompt.
-    sampling: the rules.
-    max_new_tokens: T.
-    eos_ids: tokens that end a completion.
-    pad_id: written behind the end.
-    vocab_size: the tokenizer's.
-    ends: automaton of ends (stop strings), instead of `eos_ids`.
     enough: stop once so many prompts have all their completions, and leave
       the others unfinished; by default all are finished.
+    **options: as `make_rules`.
   """
-  rules = make_rules(
-    sampling, max_new_tokens, eos_ids, pad_id, vocab_size, ends
-  )
+  rules = make_rules(**options)
   need(group >= 1, "group", group)
   need(enough is None or enough >= 1, "enough", enough)
 
@@ -172,19 +158,19 @@ def make_refill(
     prompt_ids: Array,
     earlier: Samples | None = None,
   ) -> Samples:
-    shape = (len(prompt_ids), group, max_new_tokens)
+    shape = (len(prompt_ids), group, rules.max_new_tokens)
     if earlier is not None and earlier.tokens.shape != shape:
       raise ValueError(
         f"refill: earlier samples are {earlier.tokens.shape}, expected {shape}:"
         " the prompts, group and max_new_tokens of this call"
       )
-    policy = make_policy(model, params, vocab_size)
+    policy = make_policy(model, params, rules.vocab_size)
     last, pool = policy.prefill(prompts)
     keys = completion_keys(key, prompt_ids, group)
-    out = earlier or empty_samples(keys.shape, max_new_tokens)
+    out = earlier or empty_samples(keys.shape, rules.max_new_tokens)
     job = _Job(policy, last, pool, keys, slots, rules, earlier is not None)
     out = out._replace(
-      tokens=jnp.where(out.mask, out.tokens, pad_id),
+      tokens=jnp.where(out.mask, out.tokens, rules.pad_id),
       slot_steps=jnp.zeros((), jnp.int32),
     )
     return job.run(out, enough)

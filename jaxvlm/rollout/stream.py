@@ -1,7 +1,7 @@
 """Completions as they come: the loop in short jitted calls."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,6 @@ from jaxvlm.rollout.generate import make_rules, need
 from jaxvlm.rollout.policy import make_policy
 from jaxvlm.sampling import (
   Draw,
-  Sampling,
   begin,
   completion_keys,
   reached,
@@ -43,13 +42,8 @@ def stream(
   prompt_ids: Array,
   *,
   group: int,
-  sampling: Sampling,
-  max_new_tokens: int,
-  eos_ids: Sequence[int],
-  pad_id: int,
-  vocab_size: int,
-  ends: np.ndarray | None = None,
   steps: int = 4,
+  **options: Any,
 ) -> Iterator[Piece]:
   """Yields the completions of `make_generate` while they are drawn.
 
@@ -62,32 +56,25 @@ def stream(
     key: of the step.
     prompt_ids: i32[N].
     group: G.
-    sampling: the rules.
-    max_new_tokens: T.
-    eos_ids: tokens that end a completion.
-    pad_id: written behind the end.
-    vocab_size: the tokenizer's.
-    ends: automaton of ends (stop strings), instead of `eos_ids`.
     steps: tokens per piece; the first piece is the first token.
+    **options: as `make_rules`.
   """
-  rules = make_rules(
-    sampling, max_new_tokens, eos_ids, pad_id, vocab_size, ends
-  )
+  rules = make_rules(**options)
   need(group >= 1, "group", group)
   need(steps >= 1, "steps", steps)
 
   @jax.jit
   def start(params, prompts, key, prompt_ids):
-    policy = make_policy(model, params, vocab_size)
+    policy = make_policy(model, params, rules.vocab_size)
     last, prefix = policy.prefill(prompts)
     logits = policy.logits(last)[:, None]
     lanes, first = begin(
       completion_keys(key, prompt_ids, group),
-      jnp.broadcast_to(logits, (len(last), group, vocab_size)),
+      jnp.broadcast_to(logits, (len(last), group, rules.vocab_size)),
       rules,
     )
     # Pieces are written whole: the last one may reach behind the end.
-    cache = model.init_cache(prefix, group, max_new_tokens + steps)
+    cache = model.init_cache(prefix, group, rules.max_new_tokens + steps)
     return policy._replace(model=None), prefix, lanes, cache, first
 
   @jax.jit(donate_argnums=3)

@@ -63,6 +63,10 @@ class Rules(NamedTuple):
   pad_id: int
   ends: np.ndarray
 
+  @property
+  def vocab_size(self) -> int:
+    return self.ends.shape[1]
+
 
 def end_tokens(eos_ids: Sequence[int], vocab_size: int) -> np.ndarray:
   """Returns the automaton u8[2, V] that ends with any of the tokens."""

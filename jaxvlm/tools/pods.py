@@ -30,10 +30,30 @@ _ROOT = pathlib.Path(__file__).parents[1]
 # runs on the host.
 _CODE = ("models", "losses", "rollout", "sampling", "train")
 _HOST = frozenset(
-  "carry checkpoint compiles drift experience loop manifest preemption skips"
-  " answer stream refill".split()
+  _ROOT / file
+  for file in (
+    "models/qwen2_5_vl/convert.py",
+    "models/qwen2_5_vl/names.py",
+    "rollout/answer.py",
+    "rollout/refill.py",
+    "rollout/stream.py",
+    "train/carry.py",
+    "train/checkpoint.py",
+    "train/compiles.py",
+    "train/experience.py",
+    "train/loop.py",
+    "train/manifest.py",
+    "train/preemption.py",
+    "train/skips.py",
+  )
 )
-_FILES = ("sharding.py", "tokenstats.py", "logitstats.py", "typing.py")
+_FILES = (
+  "headlayout.py",
+  "logitstats.py",
+  "sharding.py",
+  "tokenstats.py",
+  "typing.py",
+)
 
 
 def code_version() -> str:
@@ -43,7 +63,7 @@ def code_version() -> str:
     path
     for room in _CODE
     for path in (_ROOT / room).rglob("*.py")
-    if path.stem not in _HOST
+    if path not in _HOST
   ]
   for path in sorted([*files, *(_ROOT / name for name in _FILES)]):
     digest.update(path.relative_to(_ROOT).as_posix().encode())

@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import convert
+from jaxvlm.models.qwen2_5_vl import names
 
 TINY = {
   "vocab_size": 40,
@@ -316,7 +316,7 @@ def test_names_are_canonical():
     "visual.blocks.0.norm1.weight",
     "model.visual.blocks.0.norm1.weight",
   ):
-    assert convert.canonical_name(name) == "visual.blocks.0.norm1.weight"
+    assert names.canonical_name(name) == "visual.blocks.0.norm1.weight"
   for name in ("model.norm.weight", "model.language_model.norm.weight"):
-    assert convert.canonical_name(name) == "language_model.norm.weight"
-  assert convert.canonical_name("lm_head.weight") == "lm_head.weight"
+    assert names.canonical_name(name) == "language_model.norm.weight"
+  assert names.canonical_name("lm_head.weight") == "lm_head.weight"

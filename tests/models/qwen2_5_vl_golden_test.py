@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import convert, model, vision
+from jaxvlm.models.qwen2_5_vl import model, names, vision
 
 FOLDER = pathlib.Path(__file__).parents[3] / "shared/data/golden/tiny_qwen25vl"
 pytestmark = pytest.mark.skipif(
@@ -38,9 +38,9 @@ def loaded():
     }
   )
   weights = np.load(FOLDER / "weights.npz")
-  names = {convert.canonical_name(name): name for name in weights}
-  params = convert.from_state_dict(
-    config, lambda name: weights[names[name]], set(names), np.float32
+  stored = {names.canonical_name(name): name for name in weights}
+  params = names.from_state_dict(
+    config, lambda name: weights[stored[name]], set(stored), np.float32
   )
   io = numbers()
   fields = "input_ids", "attention_mask", "pixel_values", "image_grid_thw"

@@ -14,7 +14,7 @@ import pytest
 
 from jaxvlm.data import layout
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import convert, model, vision
+from jaxvlm.models.qwen2_5_vl import model, names, vision
 from jaxvlm.models.remat import Remat
 from jaxvlm.typing import Batch
 from tests.reference import hf
@@ -246,9 +246,7 @@ def test_every_hidden_state_and_the_logits(name):
 def test_gradients_of_every_tensor(name):
   _, theirs = reference_states(name)
   *_, gradient = our_states(name)
-  assert_gradients(
-    dict(convert.state_dict(build(name).config, gradient)), theirs
-  )
+  assert_gradients(dict(names.state_dict(build(name).config, gradient)), theirs)
 
 
 @functools.cache
@@ -386,7 +384,7 @@ def test_forward_equals_separate_full_sequences(name):
 @pytest.mark.parametrize("name", ["cut_windows", "text_right"])
 def test_gradients_of_a_shared_prefix_equal_those_of_copies(name):
   (ours, copies), theirs = shared_prefix_gradients(name)
-  named = functools.partial(convert.state_dict, build(name).config)
+  named = functools.partial(names.state_dict, build(name).config)
   ours = dict(named(ours))
   assert_gradients(ours, dict(named(copies)), rtol=2e-5)
   assert_gradients(ours, theirs)

@@ -9,8 +9,9 @@ import pytest
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import flops, presets
 from jaxvlm.plan import jaxpr_flops
+from jaxvlm.plan.programs import prompt_shapes
 from jaxvlm.tokenstats import token_stats
-from jaxvlm.typing import Batch, Prompts
+from jaxvlm.typing import Batch
 from tests import tiny
 
 SHAPES = flops.Shapes(
@@ -22,16 +23,7 @@ def _batch(s: flops.Shapes) -> Batch:
   struct = jax.ShapeDtypeStruct
   n, length, p = s.prompts, s.prompt_tokens, s.patches
   return Batch(
-    Prompts(
-      tokens=struct((n, length), jnp.int32),
-      mask=struct((n, length), jnp.bool_),
-      positions=struct((3, n, length), jnp.int32),
-      next_position=struct((n,), jnp.int32),
-      image_slots=struct((n, length), jnp.int32),
-      patches=struct((n, p, tiny.CONFIG.layout.patch_values), jnp.float32),
-      patch_segments=struct((n, p), jnp.int32),
-      patch_positions=struct((n, p, 2), jnp.int32),
-    ),
+    prompt_shapes(n, length, p, tiny.CONFIG.layout.patch_values),
     tokens=struct((n, s.group, s.completion_tokens), jnp.int32),
     mask=struct((n, s.group, s.completion_tokens), jnp.bool_),
   )

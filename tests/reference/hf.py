@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from jaxvlm.models.qwen2_5_vl import Config, VisionConfig, convert
+from jaxvlm.models.qwen2_5_vl import Config, VisionConfig, names
 
 try:
   import torch
@@ -209,10 +209,10 @@ def random_model(config: Config, seed: int):
 def to_jax(config: Config, model) -> Any:
   """Returns the reference's parameters as our tree."""
   tensors = {
-    convert.canonical_name(name): x.detach().numpy()
+    names.canonical_name(name): x.detach().numpy()
     for name, x in model.state_dict().items()
   }
-  return convert.from_state_dict(
+  return names.from_state_dict(
     config, tensors.__getitem__, set(tensors), np.float32
   )
 
