@@ -36,6 +36,7 @@ Array = jax.Array
 _MASKED = -1e30
 _LANES = 128  # sequences in the kernel are cut into multiples of it
 _TILE = 1024  # at most; larger ones overflow the 16 MiB scratch of a v5e
+_EXACT = ("high", "highest", "float32", "tensorfloat32")
 _STEP_BITS = 16  # a query's group and step share one int32
 
 
@@ -182,7 +183,18 @@ def splash(q: Array, *blocks: Block, interpret: bool = False) -> Array:
     q: as `attend`.
     *blocks: as `attend`.
     interpret: run the kernel's program on the CPU (tests).
+
+  Raises:
+    ValueError: 16-bit queries under a higher matmul precision, for which the
+      TPU's compiler has no instruction and a message that names none.
   """
+  precision = jax.config.jax_default_matmul_precision
+  if q.dtype.itemsize == 2 and precision in _EXACT and not interpret:
+    raise ValueError(
+      f"jax_default_matmul_precision is {precision!r} with {q.dtype} queries,"
+      " expected 'default': a TPU multiplies 16-bit numbers in one way only."
+      " Compute in float32 (dtype) or leave the setting alone"
+    )
   n, g, t, heads, d = q.shape
   reach = _Reach.of(g, t, blocks)
   rows, columns = reach.shape

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from jaxvlm.models.qwen2_5_vl import presets
@@ -33,6 +34,13 @@ SMALL = dataclasses.replace(
     fullatt_block_indexes=(2, 5),
   ),
 )
+
+
+@pytest.fixture(autouse=True)
+def as_trained():
+  """Products as in a run, not the exact ones of the other tests."""
+  with jax.default_matmul_precision("default"):
+    yield
 
 
 def _small(task: Task, **changes) -> Setting:
