@@ -16,7 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import linear_call
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -318,12 +320,29 @@ def collect(rules: Rules, prefix: str, tree: PyTree, dtype: Any) -> PyTree:
   def one(path, x, spec):
     whole = P(*(None if _cut_by_fsdp(names) else names for names in spec))
     is_kernel = path[-1].key == "kernel"
-    piece = x.astype(dtype) if is_kernel else x
-    # Both ends are said: the cast before, and where the gradient is cut.
-    piece = jax.lax.with_sharding_constraint(piece, spec)
-    return jax.lax.with_sharding_constraint(piece, whole)
+    return _whole(x, spec, whole, dtype if is_kernel else x.dtype)
 
   return jax.tree_util.tree_map_with_path(one, tree, specs)
+
+
+def _whole(x: jax.Array, piece: P, whole: P, dtype: Any) -> jax.Array:
+  """Returns `x`, cut as `piece`, in another type and laid out as `whole`.
+
+  Not left to differentiation, which would lay the gradient out as `whole`
+  before it is cut: a sum that every device gets all of.
+  """
+  lay_out = jax.lax.with_sharding_constraint
+
+  def forward(_, x):
+    # Both ends are said, or the type might change after the journey.
+    return lay_out(lay_out(x.astype(dtype), piece), whole)
+
+  def backward(_, grad):
+    return lay_out(grad, piece).astype(x.dtype)
+
+  if not jnp.issubdtype(x.dtype, jnp.floating):  # 8 bits, frozen
+    return forward((), x)
+  return linear_call(forward, backward, (), x)
 
 
 def keeps_pieces(
@@ -337,7 +356,7 @@ def keeps_pieces(
   """
   if _auto_mesh() is None:
     return body
-  again = ("convert_element_type", "sharding_constraint")
+  again = ("convert_element_type", "sharding_constraint", "linear_call")
   return jax.checkpoint(
     body,
     policy=lambda primitive, *_, **__: primitive.name not in again,

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import presets
+from jaxvlm.models.qwen2_5_vl import partition, presets
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.models.remat import Remat
-from jaxvlm.plan import topology
+from jaxvlm.plan import hlo, hlo_text, topology
 from jaxvlm.sharding import MeshConfig, batch_sharding, make_mesh
 from jaxvlm.train import objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
@@ -103,6 +103,40 @@ def arrivals(text):
       for array in ARRAY.finditer(found["result"]):
         shape = tuple(int(n) for n in array["shape"].split(",") if n)
         yield found["kind"], array["dtype"], shape
+
+
+def test_the_gradient_of_a_collected_matrix_arrives_in_pieces():
+  """Half of what a sum that every device gets would send."""
+  pytest.importorskip("libtpu")
+  mesh = make_mesh(
+    MeshConfig(2, 4, 1), topology.devices(topology.parse("v5e:2x4"))
+  )
+  rows, pieces = jax.P(("data", "fsdp")), jax.P("fsdp", "tensor")
+
+  def loss(kernel, x):
+    tree = {"mlp": {"up_proj": {"kernel": kernel}}}
+    whole = partition.layer(tree, dtype=jnp.bfloat16)
+    y = x @ whole["mlp"]["up_proj"]["kernel"]
+    return jnp.sum(jnp.square(y.astype(jnp.float32)))
+
+  def abstract(shape, dtype, spec):
+    where = jax.NamedSharding(mesh, spec)
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+  with jax.set_mesh(mesh), jax.default_matmul_precision("default"):
+    text = (
+      jax.jit(jax.grad(loss))
+      .lower(
+        abstract((512, 1024), jnp.float32, pieces),
+        abstract((8, 64, 512), jnp.bfloat16, rows),
+      )
+      .compile()
+      .as_text()
+    )
+  found = hlo.traffic(hlo_text.parse(text)).collectives
+  sizes = {(c.kind, c.array.size) for c in found}
+  assert ("reduce-scatter", 512 * 1024) in sizes
+  assert ("all-reduce", 512 * 1024) not in sizes
 
 
 @pytest.mark.slow

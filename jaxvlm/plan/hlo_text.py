@@ -21,6 +21,7 @@ _CALLED = re.compile(
   r"%?([\w.\-]+)"
 )
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_INDEX = re.compile(r"\bindex=(\d+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 
@@ -93,13 +94,35 @@ class Module:
     known = _TRIPS.search(loop.attributes)
     if known:
       return int(known[1])
-    pending, constants = [loop.called()["condition"]], []
+    pending, limits = [loop.called()["condition"]], []
     while pending:
       for one in self.computations[pending.pop()].values():
-        if one.opcode == "constant" and one.shape.startswith(("s32[]", "u32[")):
-          constants.append(int(one.operands[0]))
+        limits.extend(_integer(one))
         pending.extend(one.called().values())
-    return max(constants, default=None)
+    if not limits:
+      return None
+    return math.ceil(max(limits) / self._stride(loop))
+
+  def _stride(self, loop: Instruction) -> int:
+    """Returns what a run adds to the counter: an unrolled loop adds more."""
+    condition = self.computations[loop.called()["condition"]]
+    body = self.computations[loop.called()["body"]]
+    (root,) = (one for one in body.values() if one.is_root)
+    for one in condition.values():
+      place = _INDEX.search(one.attributes)
+      after = place and body.get(root.operands[int(place[1])])
+      if after and after.opcode == "add":
+        added = [
+          n for o in after.operands if o in body for n in _integer(body[o])
+        ]
+        return max(added, default=1)
+    return 1
+
+
+def _integer(one: Instruction) -> list[int]:
+  """Returns the value of a constant that may count, or nothing."""
+  counts = one.shape.startswith(("s32[]", "u32[]"))
+  return [int(one.operands[0])] if one.opcode == "constant" and counts else []
 
 
 def parse(text: str) -> Module:

@@ -9,6 +9,10 @@ _LORA_72B = "--model=72b --lora_rank=64 --freeze_vision"
 CELLS: dict[str, str] = {
   # The two that the project is for.
   "7b sft v5e:8x8": "--model=7b --objective=sft --topology=v5e:8x8",
+  # Four copies: gradients are summed in pieces (docs/pods.md).
+  "7b sft v5e:8x8 data 4": (
+    "--model=7b --objective=sft --topology=v5e:8x8 --mesh.data=4 --mesh.fsdp=16"
+  ),
   "7b<72b opd v5e:8x8": (
     "--model=7b --teacher=72b --objective=opd --topology=v5e:8x8"
   ),

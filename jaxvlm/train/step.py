@@ -205,7 +205,7 @@ def make_train_step(
 
   def step(state, frozen, batch):
     loss, stats, grads = gradients(state.trainable, frozen, batch)
-    norm = optax.tree.norm(grads)
+    norm = _norm(grads)
     ok, guard = guards.check(state.guard, loss, norm)
     updates, opt_state = optimizer.update(
       grads, state.opt_state, state.trainable
@@ -245,4 +245,9 @@ def module_norms(grads: PyTree, depth: int) -> dict[str, jax.Array]:
   for path, leaf in jax.tree.leaves_with_path(grads) if depth else ():
     name = jax.tree_util.keystr(path[:depth], simple=True, separator="/")
     modules.setdefault(name, []).append(leaf)
-  return {f"grad/norm/{k}": optax.tree.norm(v) for k, v in modules.items()}
+  return {f"grad/norm/{k}": _norm(v) for k, v in modules.items()}
+
+
+def _norm(grads: PyTree) -> jax.Array:
+  """Returns the global norm, f32[]: bfloat16 squares would not add up."""
+  return optax.tree.norm(jax.tree.map(lambda x: x.astype(jnp.float32), grads))

@@ -45,6 +45,14 @@ def test_a_loop_runs_as_often_as_its_condition_says(module):
   assert noted.trips(noted.computations["main"]["loop"]) == 3
 
 
+def test_an_unrolled_loop_runs_less_often():
+  """Its body counts by two, so 5 layers are 3 runs."""
+  unrolled = TEXT.replace("constant(1)", "constant(2)")
+  assert unrolled != TEXT
+  unrolled = hlo_text.parse(unrolled)
+  assert unrolled.trips(unrolled.computations["main"]["loop"]) == 3
+
+
 def test_a_loop_that_tells_nothing_is_named(module):
   endless = hlo_text.parse(
     TEXT.replace("constant(5)", "get-tuple-element(%t.1), index=0")
@@ -82,9 +90,9 @@ def test_groups_are_read_in_every_notation(text, size):
 
 def test_a_slice_costs_what_it_takes_and_chip_memory_nothing(module):
   part, gathered, sums = 64 * 128 * 2, 256 * 128 * 2, 32 * 256 * 4
-  # Five times: the slice and its number read, the gather written; then two
-  # sums and a copy that read and write.
-  total = 5 * (part + 4 + gathered) + 6 * sums
+  # Five times: the slice and its number read, the gather written, the counter
+  # and its one read; then two sums and a copy that read and write.
+  total = 5 * (part + 4 + gathered + 8) + 6 * sums
   assert hlo.traffic(module).hbm_bytes == total
 
 

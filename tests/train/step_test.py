@@ -214,6 +214,20 @@ def test_gradients_of_bfloat16_masters_are_summed_in_float32():
   assert state.trainable["w"] < 1
 
 
+def test_the_norm_of_bfloat16_gradients_is_float32():
+  """400 gradients of 1; bfloat16 would stop adding at 256."""
+
+  def objective(params, frozen, batch, total):
+    return sum(jax.tree.leaves(params)).astype(jnp.float32), {}
+
+  config = OptimizerConfig(1e-2, master=Precision.BFLOAT16)
+  optimizer = make_optimizer(config)
+  params = master_params(config, {str(i): jnp.ones(()) for i in range(400)})
+  run = make_train_step(objective, jnp.size, optimizer)
+  _, metrics = run(init_state(params, optimizer), None, jnp.ones(1))
+  assert metrics["grad/norm"] == 20
+
+
 def bits(tree):
   return [np.asarray(x).tobytes() for x in jax.tree.leaves(tree)]
 
