@@ -238,8 +238,13 @@ def main(argv: list[str]) -> None:
   )
   distributed.check(cluster)
   alone = distributed.DistributedConfig()
-  with distributed.session(alone if _DRY_RUN.value else cluster):
-    print(study(config, workdir))
+  try:
+    with distributed.session(alone if _DRY_RUN.value else cluster):
+      print(study(config, workdir))
+  except distributed.PeerError as error:
+    # The others never came: start again, as when one is lost on the way.
+    print(error, file=sys.stderr)
+    sys.exit(distributed.PEER_LOST)
 
 
 def run() -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxvlm import journal
+from jaxvlm import distributed, journal
 from jaxvlm.data import diagrams, tokenizer
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.eval.harness import Evaluation
@@ -316,6 +316,22 @@ def test_misuse_is_named_before_the_first_step(
   assert code not in (0, None)
   assert re.search(message, output, re.S), output
   assert not list(tmp_path.rglob("metrics.jsonl")), output
+
+
+def test_a_coordinator_that_never_comes_is_worth_another_start(
+  tmp_path, finish, models
+):
+  code, output = finish(
+    *TINY,
+    *models,
+    f"--workdir={tmp_path}",
+    "--distributed.coordinator_address=localhost:1",
+    "--distributed.process_count=2",
+    "--distributed.process_id=1",
+    "--distributed.timeout_s=1",
+  )
+  assert code == distributed.PEER_LOST, output
+  assert "localhost:1 does not answer for 1 s" in output
 
 
 def test_models_of_different_vocabularies_are_refused(tmp_path, finish, models):
