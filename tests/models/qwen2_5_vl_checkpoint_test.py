@@ -1,6 +1,7 @@
 """Checkpoint folders: round trips, transformers' view, and refusals."""
 
 import dataclasses
+import errno
 import functools
 import json
 import pathlib
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jaxvlm import distributed
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import names
 
@@ -280,6 +282,46 @@ def test_corrupt_weights(tmp_path, keep):
   file.write_bytes(file.read_bytes()[:keep])
   with pytest.raises(ValueError, match=r"model\.safetensors is not a valid"):
     qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_weights(tmp_path, monkeypatch):
+  saved(tmp_path)
+  before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+  write, shards = safetensors.numpy.save_file, []
+
+  def full(tensors, file, **options):
+    shards.append(file)
+    if len(shards) == 2:
+      raise OSError(errno.ENOSPC, "No space left on device", str(file))
+    write(tensors, file, **options)
+
+  monkeypatch.setattr(safetensors.numpy, "save_file", full)
+  with pytest.raises(OSError, match="No space left"):
+    saved(tmp_path, shard_bytes=2000)
+  for name, content in before.items():
+    assert (tmp_path / name).read_bytes() == content
+  assert_bit_equal(
+    qwen2_5_vl.load_pretrained(tmp_path)[1], random_params(tiny())
+  )
+  monkeypatch.undo()
+  saved(tmp_path)
+  assert {f.name for f in tmp_path.iterdir()} == before.keys()
+
+
+def test_one_layer_at_a_time_comes_to_the_host(tmp_path, monkeypatch):
+  config = tiny()
+  params = jax.tree.map(jax.numpy.asarray, random_params(config))
+  gather, shapes = distributed.gather, []
+
+  def counted(x):
+    shapes.append(x.shape)
+    return gather(x)
+
+  monkeypatch.setattr(distributed, "gather", counted)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  stacked = params["model"]["layers"]["mlp"]["up_proj"]["kernel"].shape
+  assert stacked not in shapes and shapes.count(stacked[1:]) >= stacked[0]
+  assert_bit_equal(qwen2_5_vl.load_pretrained(tmp_path)[1], params)
 
 
 def test_unstacked_parameters_are_not_saved_by_halves(tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxvlm import sharding
+from jaxvlm import distributed, sharding
 from jaxvlm.models.qwen2_5_vl import names, partition
 from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.sharding import Rules
@@ -183,40 +183,73 @@ def save_pretrained(
 ) -> None:
   """Writes config.json and safetensors that transformers can load.
 
+  A host holds one shard at a time. What the folder held before is replaced
+  once all of the new is on the disk.
+
   Args:
     path: folder, made if absent; tokenizer files in it are left alone.
     config: the architecture.
-    params: stacked parameter tree; dtypes are kept.
+    params: stacked parameter tree; dtypes are kept. Global arrays may span
+      hosts: all processes call this, the first one writes.
     shard_bytes: start a new shard beyond this size.
+
+  Raises:
+    ValueError: parameters that do not fit the config.
+    OSError: the folder cannot be written; what it held is still there.
   """
   folder = pathlib.Path(path)
-  folder.mkdir(parents=True, exist_ok=True)
-  shards: list[dict[str, np.ndarray]] = [{}]
-  size = total = 0
+  written: list[dict[str, int]] = []
+  shard: dict[str, np.ndarray] = {}
   for name, value in names.state_dict(config, params):
-    if shards[-1] and size + value.nbytes > shard_bytes:
-      shards.append({})
-      size = 0
-    shards[-1][name] = value
-    size += value.nbytes
-    total += value.nbytes
+    size = sum(x.nbytes for x in shard.values())
+    if shard and size + value.nbytes > shard_bytes:
+      written.append(_write_shard(folder, len(written), shard))
+      shard = {}
+    shard[name] = value
+  written.append(_write_shard(folder, len(written), shard))
+  if distributed.is_writer():
+    fields = {**config.to_dict(), "torch_dtype": str(value.dtype)}
+    _publish(folder, fields, written)
+  distributed.barrier(f"save {folder}")
+
+
+def _write_shard(
+  folder: pathlib.Path, number: int, shard: dict[str, np.ndarray]
+) -> dict[str, int]:
+  """Writes a shard under a name of its own; returns its tensors' bytes."""
+  if distributed.is_writer():
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _partial(folder, number)
+    safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
+  return {name: x.nbytes for name, x in shard.items()}
+
+
+def _partial(folder: pathlib.Path, number: int) -> pathlib.Path:
+  return folder / f"model-{number + 1:05d}.partial"
+
+
+def _publish(
+  folder: pathlib.Path, fields: dict[str, Any], written: list[dict[str, int]]
+) -> None:
+  """Puts new shards, their index and config.json in the place of the old."""
   for stale in folder.glob("*.safetensors*"):
     stale.unlink()
-  if len(shards) == 1:
-    files = ["model.safetensors"]
-  else:
+  files = ["model.safetensors"]
+  if len(written) > 1:
     files = [
-      f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-      for i in range(len(shards))
+      f"model-{i + 1:05d}-of-{len(written):05d}.safetensors"
+      for i in range(len(written))
     ]
-    weight_map = {k: f for f, s in zip(files, shards, strict=True) for k in s}
-    (folder / "model.safetensors.index.json").write_text(
-      json.dumps(
-        {"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1
-      )
-    )
-  for name, shard in zip(files, shards, strict=True):
-    safetensors.numpy.save_file(shard, folder / name, metadata={"format": "pt"})
-  fields = config.to_dict()
-  fields["torch_dtype"] = str(next(iter(shards[0].values())).dtype)
+    index = {
+      "metadata": {"total_size": sum(sum(s.values()) for s in written)},
+      "weight_map": {
+        k: f for f, s in zip(files, written, strict=True) for k in s
+      },
+    }
+    text = json.dumps(index, indent=1)
+    (folder / "model.safetensors.index.json").write_text(text)
+  for number, name in enumerate(files):
+    _partial(folder, number).replace(folder / name)
+  for stale in folder.glob("model-*.partial"):  # of a save that failed
+    stale.unlink()
   (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxvlm import distributed
 from jaxvlm.models.qwen2_5_vl import model
 from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.typing import Params
@@ -202,9 +203,13 @@ def state_dict(
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (transformers' name, array) of a stacked parameter tree.
 
+  One tensor at a time comes to the host, also from devices of other hosts;
+  with several processes all of them run it together.
+
   Args:
     config: the architecture.
-    params: stacked tree of parameters, or of their gradients.
+    params: stacked tree of parameters, or of their gradients; NumPy or global
+      arrays.
 
   Raises:
     ValueError: a missing, surplus or misshaped leaf, by path: what is not in
@@ -224,10 +229,10 @@ def state_dict(
   for path, pattern, _ in _TABLE:
     if path not in flat:
       continue
-    value = np.asarray(flat[path])
+    value = flat[path]
     prefix = "" if pattern.startswith("lm_head") else "model."
-    for i, name in _names(pattern, value.shape):
-      part = value if i is None else value[i]
+    for i, name in _names(pattern, np.shape(value)):
+      part = distributed.gather(value if i is None else value[i])
       yield prefix + name, np.ascontiguousarray(_inverse(config, path, part))
 
 
