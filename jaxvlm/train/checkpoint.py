@@ -109,6 +109,13 @@ class Checkpoints:
       whole.append(step)
     return whole
 
+  def committed(self) -> bool:
+    """Returns whether anything was ever committed, whole or not by now.
+
+    Then `restore` finds a whole step or raises. All processes call it.
+    """
+    return distributed.from_writer(bool(manifests.steps(self._folder)))
+
   def best(self) -> int | None:
     """Returns the whole step with the highest score, None if none has one."""
     ranked = self._ranked(self.steps())

@@ -113,6 +113,8 @@ def run(
     keep=schedule.keep,
     keep_best=schedule.keep_best,
   )
+  if checkpoints.committed():  # this state is not needed: make room for that
+    state = _given_back(state)
   restored = checkpoints.restore(state)  # to the devices where it lies
   start = 0
   if restored is not None:
@@ -187,6 +189,19 @@ class _Silent:
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     pass
+
+
+def _given_back(state: TrainState) -> TrainState:
+  """Returns shapes and shardings of a state whose memory is given back."""
+
+  def one(x):
+    if not isinstance(x, jax.Array):
+      return x
+    abstract = jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+    x.delete()
+    return abstract
+
+  return jax.tree.map(one, state)
 
 
 def _journal(

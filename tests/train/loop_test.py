@@ -13,6 +13,7 @@ import pytest
 
 from jaxvlm import journal
 from jaxvlm.train import loop
+from jaxvlm.train import step as step_lib
 from jaxvlm.train.compiles import CompileCounter
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import init_state, make_train_step
@@ -172,6 +173,24 @@ def test_a_restored_state_lives_on_the_device(tmp_path):
   run(tmp_path)
   again = run(tmp_path)
   assert all(isinstance(x, jax.Array) for x in jax.tree.leaves(again))
+
+
+def test_the_fresh_state_makes_room_for_the_restored_one(tmp_path, monkeypatch):
+  run(tmp_path, steps=2)
+  fresh, gone = [], []
+  restore = loop.Checkpoints.restore
+
+  def restoring(self, state):
+    gone.extend(x.is_deleted() for x in jax.tree.leaves(fresh.pop()))
+    return restore(self, state)
+
+  monkeypatch.setitem(
+    globals(), "init_state", lambda *a: fresh.append(init(*a)) or fresh[-1]
+  )
+  init = step_lib.init_state
+  monkeypatch.setattr(loop.Checkpoints, "restore", restoring)
+  run(tmp_path)
+  assert gone and all(gone)
 
 
 def test_resuming_compiles_nothing_anew(tmp_path):
