@@ -141,7 +141,7 @@ class StudyConfig:
   def frozen(self) -> str:
     """Regular expression of the parameters that stay; empty: none."""
     if self.lora_rank:
-      return "(?!.*/lora_[ab]$)"  # all but the adapters
+      return "(?!.*/lora_(?:a|b|scale)$)"  # all but the adapters
     return "visual/" if self.freeze_vision else ""
 
 

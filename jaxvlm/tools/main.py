@@ -6,6 +6,7 @@ import sys
 _COMMANDS = {
   "sample": "answer a question about a picture",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
+  "export": "a checkpoint of a run as a Hugging Face folder",
   "plan": "does this step fit that TPU slice? compiled, without one",
   "world": "draw the generated world on one sheet",
 }

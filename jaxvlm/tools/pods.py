@@ -45,6 +45,7 @@ _HOST = frozenset(
     "train/manifest.py",
     "train/preemption.py",
     "train/skips.py",
+    "train/trained.py",
   )
 )
 _FILES = (

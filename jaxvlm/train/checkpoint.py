@@ -234,7 +234,9 @@ class Checkpoints:
       "abstract_state", abstract_state, (*_ARRAYS, jax.ShapeDtypeStruct)
     )
     chosen, damages = distributed.from_writer(
-      self._choose(step) if distributed.is_writer() else None
+      manifests.newest_whole(self._folder, step)
+      if distributed.is_writer()
+      else None
     )
     if chosen is not None:
       return self._load(chosen, frozenset(damages), abstract_state, wanted)
@@ -252,23 +254,6 @@ class Checkpoints:
       ", ".join(path.name for path in unfinished) or "none",
     )
     return None
-
-  def _choose(self, step: int | None) -> tuple[int | None, list]:
-    """Returns the newest whole step and (step, damage) of what it passed."""
-    damages = []
-    candidates = manifests.steps(self._folder) if step is None else [step]
-    for candidate in reversed(candidates):
-      try:
-        body = manifests.read(self._folder, candidate)
-        manifests.verify(self._folder, candidate, body["files"])
-      except manifests.DamagedError as error:
-        logging.warning(
-          "%s: skipped a damaged checkpoint: %s", self._folder, error
-        )
-        damages.append((candidate, str(error)))
-        continue
-      return candidate, damages
-    return None, damages
 
   def _load(
     self, step: int, damages, abstract_state: PyTree, wanted: dict[str, Any]
@@ -403,6 +388,27 @@ class Checkpoints:
         casts[0],
         *pairs[casts[0]],
       )
+
+
+def read_arrays(
+  folder: pathlib.Path, targets: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+  """Returns some of the arrays of one step, by name; verifies nothing.
+
+  Args:
+    folder: of the step.
+    targets: name -> shape, dtype and where it goes.
+  """
+  targets = dict(targets)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    return checkpointer.restore(
+      folder,
+      args=ocp.args.PyTreeRestore(
+        item=targets,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(targets),
+        partial_restore=True,
+      ),
+    )
 
 
 def _flatten(

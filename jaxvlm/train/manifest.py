@@ -8,6 +8,7 @@ of is on the disk: a kill at any instant leaves it whole or absent.
 import concurrent.futures
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import re
@@ -90,6 +91,32 @@ def verify(folder: pathlib.Path, step: int, files: Mapping[str, str]) -> None:
       raise DamagedError(f"step {step}: file {name} is foreign")
     if found[name] != files[name]:
       raise DamagedError(f"step {step}: file {name} has changed")
+
+
+def newest_whole(
+  folder: pathlib.Path, step: int | None = None
+) -> tuple[int | None, list[tuple[int, str]]]:
+  """Returns the newest step whose every byte is as it was written.
+
+  A damaged one is named in a warning and passed over.
+
+  Args:
+    folder: the folder of all checkpoints.
+    step: look at this one only.
+
+  Returns:
+    (step or None, (step, damage) of those passed over).
+  """
+  damages = []
+  for candidate in reversed(steps(folder) if step is None else [step]):
+    try:
+      verify(folder, candidate, read(folder, candidate)["files"])
+    except DamagedError as error:
+      logging.warning("%s: skipped a damaged checkpoint: %s", folder, error)
+      damages.append((candidate, str(error)))
+      continue
+    return candidate, damages
+  return None, damages
 
 
 def digests(folder: pathlib.Path, *, sync: bool = False) -> dict[str, str]:

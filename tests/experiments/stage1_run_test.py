@@ -15,6 +15,7 @@ import pathlib
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 
@@ -466,10 +467,29 @@ def test_adapters_alone_are_trained_and_stored(tmp_path, finish, models):
     arrays = ocp.StandardCheckpointer().restore(where)
     trainable = {k: v for k, v in arrays.items() if k.startswith("trainable")}
     assert trainable
-    assert all(re.search("model.*lora_[ab]", name) for name in trainable)
+    assert all(
+      re.search("model.*lora_(a|b|scale)$", name) for name in trainable
+    )
     trees.append(trainable)
   assert trees[0].keys() == trees[1].keys()
   moved = [np.abs(trees[1][n] - trees[0][n]).max() for n in trees[0]]
   assert max(moved) > 0
   b = [x for n, x in trees[0].items() if "lora_b" in n]
   assert max(np.abs(x).max() for x in b) > 0  # they begin at 0
+  folder = models[0].partition("=")[2]
+  merged = tmp_path / "merged"
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "jaxvlm.tools.main", "export"),
+      f"--model_dir={folder}",
+      f"--checkpoints={where.parent}",
+      f"--out={merged}",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  old, new = (qwen2_5_vl.load_pretrained(f)[1] for f in (folder, merged))
+  changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), old, new)
+  assert not any(jax.tree.leaves(changed["visual"]))
+  assert changed["model"]["layers"]["q_proj"]["kernel"]

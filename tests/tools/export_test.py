@@ -1,0 +1,147 @@
+"""Export: what a run trained becomes a folder that others load."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+
+from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.lora import init_lora
+from jaxvlm.sharding import MeshConfig, make_mesh
+from jaxvlm.train.checkpoint import Checkpoints
+from jaxvlm.train.freeze import merge_params, split_params
+from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.train.step import init_state
+from tests import tiny
+
+OPTIMIZER = make_optimizer(OptimizerConfig(1e-2))
+MESH = make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def export():
+  """Returns the module; its flags are not those of another program."""
+  before = set(flags.FLAGS)
+  from jaxvlm.tools import export
+
+  yield export
+  del sys.modules["jaxvlm.tools.export"]
+  for name in set(flags.FLAGS) - before:
+    delattr(flags.FLAGS, name)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("model")
+  tiny.write_folder(folder)
+  return folder
+
+
+def saved(folder, model, trainable, steps=(3,), **identity):
+  identity = {"student": qwen2_5_vl.fingerprint(model), **identity}
+  checkpoints = Checkpoints(folder, identity=identity)
+  for step in steps:
+    scaled = jax.tree.map(lambda x, s=step: x * s, trainable)
+    checkpoints.save(step, init_state(scaled, OPTIMIZER))
+  return folder
+
+
+def moved(tree):
+  return jax.tree.map(lambda x: jnp.asarray(x) + 0.01, tree)
+
+
+def assert_equal(found, expected):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_all_parameters_and_what_lies_beside_them(tmp_path, model, export):
+  config, base = qwen2_5_vl.load_pretrained(model)
+  trained = moved(base)
+  where = saved(tmp_path / "c", model, trained, steps=(1, 2))
+  out = tmp_path / "out"
+  assert export.export(model, where, out, MESH) == 2
+  found_config, found = qwen2_5_vl.load_pretrained(out)
+  assert found_config == config
+  assert_equal(found, jax.tree.map(lambda x: np.asarray(x) * 2, trained))
+  for name in ("tokenizer.json", "tokenizer_config.json"):
+    assert (out / name).read_bytes() == (model / name).read_bytes()
+  assert export.export(model, where, out, MESH, step=1) == 1
+  assert_equal(qwen2_5_vl.load_pretrained(out)[1], jax.device_get(trained))
+
+
+def test_a_trained_decoder_joins_its_frozen_tower(tmp_path, model, export):
+  _, base = qwen2_5_vl.load_pretrained(model)
+  part, rest = split_params(base, "visual/")
+  where = saved(tmp_path / "c", model, moved(part), steps=(1,))
+  export.export(model, where, tmp_path / "out", MESH)
+  expected = merge_params(jax.device_get(moved(part)), rest)
+  assert_equal(qwen2_5_vl.load_pretrained(tmp_path / "out")[1], expected)
+
+
+def test_a_merged_model_says_what_base_and_adapters_say(
+  tmp_path, model, export
+):
+  config, base = qwen2_5_vl.load_pretrained(model)
+  adapters = init_lora(
+    base, jax.random.key(0), rank=2, alpha=4.0, pattern="model/"
+  )
+  adapters = jax.tree.map(lambda x: x + 0.1, adapters)
+  where = saved(tmp_path / "c", model, adapters, steps=(1,))
+  export.export(model, where, tmp_path / "out", MESH)
+  _, merged = qwen2_5_vl.load_pretrained(tmp_path / "out")
+  bound, batch = qwen2_5_vl.bind(config), tiny.batch()
+  found, expected, before = (
+    np.asarray(bound.forward(p, batch))
+    for p in (merged, merge_params(base, adapters), base)
+  )
+  # Twice rounded in float32: x (W + s A B) against x W + s (x A) B.
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+  assert np.abs(found - before).max() > 0.1
+
+
+def test_what_cannot_be_exported_is_named(tmp_path, model, export):
+  _, base = qwen2_5_vl.load_pretrained(model)
+  other = tmp_path / "other"
+  tiny.write_folder(other, seed=1)
+  where = saved(tmp_path / "c", model, base)
+  out = tmp_path / "out"
+  for arguments, message in [
+    ((model, tmp_path / "none", out), "no manifest, expected a whole"),
+    ((other, where, out), "step 3 was trained from other weights"),
+    ((model, where, model), "the folder that the run began with"),
+  ]:
+    with pytest.raises(ValueError, match=message):
+      export.export(*arguments, MESH)
+  foreign = {"model": {"layers": {"gate": {"kernel": jnp.ones((2, 2))}}}}
+  with pytest.raises(ValueError, match="layers/gate/kernel, which the model"):
+    export.joined(base, foreign)
+  file = next(f for f in sorted((where / "3").rglob("*")) if f.is_file())
+  file.write_bytes(file.read_bytes() + b" ")
+  with pytest.raises(ValueError, match="file .* has changed, expected a whole"):
+    export.export(model, where, out, MESH)
+  assert not out.exists()
+
+
+def test_the_command_on_four_devices(tmp_path, model):
+  _, base = qwen2_5_vl.load_pretrained(model)
+  where, out = saved(tmp_path / "c", model, moved(base)), tmp_path / "out"
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "jaxvlm.tools.main", "export"),
+      *(f"--model_dir={model}", f"--checkpoints={where}", f"--out={out}"),
+      *("--mesh.fsdp=2", "--mesh.tensor=2"),
+    ],
+    capture_output=True,
+    text=True,
+    env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == f"{out}: step 3 of {where}\n"
+  expected = jax.tree.map(lambda x: np.asarray(x) * 3, moved(base))
+  assert_equal(qwen2_5_vl.load_pretrained(out)[1], expected)
