@@ -35,9 +35,9 @@ def lines(entries: list[Entry], version: str) -> Iterator[str]:
   yield (
     "| cell | chips | weights | optimizer | frozen | temporary | peak | of HBM"
     " | model PFLOP | executed | HBM GB | sent GB | bound | ms ≥ | MFU ≤"
-    " | CPU s | checks |"
+    " | s | CPU s | checks |"
   )
-  yield "|---|" + "---:|" * 11 + "---|---:|---:|---:|---|"
+  yield "|---|" + "---:|" * 11 + "---|---:|---:|---:|---:|---|"
   for entry in table:
     yield _row(entry)
   yield ""
@@ -56,13 +56,13 @@ def _row(e: Entry) -> str:
 
 def _cells(e: Entry) -> list[Any]:
   if "error" in e:
-    return [e["name"], *[""] * 15, e["error"]]
+    return [e["name"], *[""] * 16, e["error"]]
   r = e["result"]
   if not e["fits"]:
     share = r["needed"] / r["available"]
     advice = "does not fit; " + " · ".join(r["advice"][:2])
     peak = f"{r['needed'] / GIB:.1f}", f"{share:.0%}"
-    return [e["name"], r["devices"], *[""] * 4, *peak, *[""] * 8, advice]
+    return [e["name"], r["devices"], *[""] * 4, *peak, *[""] * 9, advice]
   m, b = r["memory"], r["bounds"]
   sizes = ("parameters", "optimizer", "frozen", "temporaries", "peak")
   return [
@@ -77,6 +77,7 @@ def _cells(e: Entry) -> list[Any]:
     b["bound"],
     f"{1e3 * b['seconds']:.0f}",
     f"{b['mfu']:.0%}",
+    f"{e['wall_s']:.0f}",
     f"{r['cpu_seconds']:.0f}",
     "; ".join(r["faults"]) or "passed",
   ]
@@ -89,9 +90,19 @@ def _legend() -> Iterator[str]:
     " their largest. *model PFLOP*: what a step needs (causal attention as a"
     " triangle, no recomputation), *executed*: what the traced program does,"
     " both over the whole slice. *ms ≥*: the largest of compute, memory and"
-    " network time, each at the data sheet's peak. *CPU s*: tracing and"
-    " compiling. *checks*: no all-gather of a parameter of all layers, none of"
-    " float32 logits, the state updated in place."
+    " network time, each at the data sheet's peak. *s*: of the whole command,"
+    " on two cores that other work shared; *CPU s*: tracing and compiling."
+    " *checks*: no all-gather of a parameter of all layers, none of float32"
+    " logits, the state updated in place."
+  )
+  yield ""
+  yield (
+    "What `sent` is made of: weights are collected a layer at a time, twice"
+    " (forward, and again backward); gradients go back in pieces. Where `fsdp`"
+    " spans all of a slice of 64 chips, this compiler sums them with an"
+    " all-reduce instead, also when it is asked for a reduce-scatter by name;"
+    " `--mesh.data` above 1 avoids that, and a part of the network's time, for"
+    " memory (compare the two rows of `7b sft v5e:8x8`)."
   )
   yield ""
 
