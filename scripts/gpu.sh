@@ -9,7 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 : "${DATA:?the folder with models and data}"
-[[ -n "${PYTHON:-}" || -x .venv/bin/python ]] || scripts/setup_worker.sh cuda13
+# An environment without JAX's CUDA plugin would train on the CPU.
+has_cuda="import importlib.util as u; assert u.find_spec('jax_cuda13_plugin')"
+[[ -n "${PYTHON:-}" ]] || .venv/bin/python -c "$has_cuda" 2>/dev/null ||
+  scripts/setup_worker.sh cuda13
 exec scripts/worker.sh --scale=colab --mesh.data=1 --mesh.fsdp=1 \
   --mesh.tensor=1 --dataset=GEOMETRY3K --data_dir="$DATA/geometry3k" \
   --model_dir="$DATA/models/Qwen2.5-VL-3B-Instruct" \

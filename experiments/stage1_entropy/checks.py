@@ -22,7 +22,10 @@ def check(config: StudyConfig) -> None:
       f"grpo.group is {config.grpo.group}, expected at least 2: GRPO compares"
       " completions of one prompt"
     )
-  at_least_one = {"evaluation.every": config.evaluation.every}
+  at_least_one = {
+    "evaluation.every": config.evaluation.every,
+    "keep_checkpoints": config.keep_checkpoints,
+  }
   for name in ("sft_early", "sft_over", "opd", "grpo"):
     stage = getattr(config, name)
     for field in ("steps", "prompts", "group", "micro_batches"):
@@ -56,10 +59,15 @@ def check_batches(
   config: StudyConfig, mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh
 ) -> None:
   """Raises ValueError for prompts that do not spread over the devices."""
+  parts = {"evaluation": config.evaluation.prompts}
   for name in ("sft_early", "sft_over", "opd", "grpo"):
     stage = getattr(config, name)
-    check_rows(mesh, stage.prompts // stage.micro_batches)
-  check_rows(mesh, config.evaluation.prompts)
+    parts[name] = stage.prompts // stage.micro_batches
+  for name, prompts in parts.items():
+    try:
+      check_rows(mesh, prompts)
+    except ValueError as error:
+      raise ValueError(f"{name}: {error}") from None
 
 
 def check_folder(

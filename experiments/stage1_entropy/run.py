@@ -81,12 +81,8 @@ def _study(
 ) -> pathlib.Path:
   student_dir = config.model_dir or assets.folder("nano-base")
   teacher_dir = config.teacher_dir or assets.folder("nano-teacher")
-  # What takes no gradient is kept in the compute type.
-  compute = jax.numpy.bfloat16 if config.bfloat16 else jax.numpy.float32
-  student, base = load_sharded(
-    student_dir, mesh, compute if config.lora_rank else jax.numpy.float32
-  )
-  teacher, teacher_params = load_sharded(teacher_dir, mesh, compute)
+  student = qwen2_5_vl.check_pretrained(student_dir)
+  teacher = qwen2_5_vl.check_pretrained(teacher_dir)
   chat = chats.load(student_dir, student.layout)
   checks.check_folder(student_dir, student, chat)
   checks.check_tokens(chat, chats.load(teacher_dir, teacher.layout))
@@ -96,6 +92,11 @@ def _study(
   if _DRY_RUN.value:
     print("dry run: settings, models, tokenizer and data are usable")
     return workdir
+  # A teacher, and the base of adapters, are kept in the compute type.
+  compute = jax.numpy.bfloat16 if config.bfloat16 else jax.numpy.float32
+  stored = compute if config.lora_rank else jax.numpy.float32
+  _, base = load_sharded(student_dir, mesh, stored)
+  _, teacher_params = load_sharded(teacher_dir, mesh, compute)
   base, teacher_params = _forms(config, mesh, base, teacher_params)
   if distributed.is_writer():
     record_settings(config, workdir)
@@ -147,7 +148,7 @@ def _forms(
     adapters = cut(
       lambda tree: init_lora(
         tree,
-        jax.random.key(config.first_seed),
+        jax.random.key(0),  # a part of the base: the same for all seeds
         rank=config.lora_rank,
         alpha=config.lora_alpha,
         pattern="model/" if config.freeze_vision else "",

@@ -1,6 +1,8 @@
 """One cell of the plan: a setting, compiled, and what was found in it."""
 
 import dataclasses
+import hashlib
+import importlib.metadata
 import pathlib
 import re
 import tempfile
@@ -10,6 +12,7 @@ from typing import Any
 import jax
 
 from jaxvlm import sharding
+from jaxvlm.models import attention
 from jaxvlm.models.qwen2_5_vl import flops as model_flops
 from jaxvlm.plan import (
   advice,
@@ -147,9 +150,7 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
   Raises:
     ValueError: an unknown slice, a mesh or a batch that does not fit it.
   """
-  slice_ = topology.parse(setting.topology)
-  mesh = sharding.make_mesh(setting.mesh, topology.devices(slice_))
-  program = programs.build(setting, mesh)
+  slice_, mesh, program = _program(setting)
   with jax.set_mesh(mesh):
     start, busy = time.perf_counter(), time.process_time()
     traced = program.function.trace(*program.args)
@@ -167,9 +168,8 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
   )
   memory = _memory(program, compiled.memory_analysis(), slice_.chip.hbm)
   if memory.peak > memory.hbm:
-    return _misfit(
-      setting, slice_, mesh, program, f"peak of {memory.peak} bytes"
-    )
+    peak = f"peak of ({memory.peak / topology.GIB:.2f}G)"
+    return _misfit(setting, slice_, mesh, program, peak)
   if hlo_file:
     pathlib.Path(hlo_file).write_text(text)
   module = hlo_text.parse(text)
@@ -197,6 +197,29 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
     compile_seconds=done - middle,
     cpu_seconds=busy,
   )
+
+
+def fingerprint(setting: Setting) -> str:
+  """Returns a digest of all that decides what the compiler makes of a cell.
+
+  The lowered program, without the code of its kernels, in which places in
+  source files stand; in their place, the file that builds them.
+  """
+  _, mesh, program = _program(setting)
+  with jax.set_mesh(mesh):
+    text = program.function.lower(*program.args).as_text()
+  digest = hashlib.sha256(_KERNEL.sub("", text).encode())
+  digest.update(pathlib.Path(attention.__file__).read_bytes())
+  for package in ("jax", "jaxlib", "libtpu"):
+    digest.update(importlib.metadata.version(package).encode())
+  return digest.hexdigest()[:16]
+
+
+def _program(setting: Setting):
+  """Returns (slice, mesh, program) of a setting."""
+  slice_ = topology.parse(setting.topology)
+  mesh = sharding.make_mesh(setting.mesh, topology.devices(slice_))
+  return slice_, mesh, programs.build(setting, mesh)
 
 
 def chip_bytes(tree: PyTree) -> int:
@@ -320,6 +343,7 @@ def _faults(setting, mesh, program, moved, analysis) -> tuple[str, ...]:
   return tuple(found)
 
 
+_KERNEL = re.compile(r'backend_config = "(?:[^"\\]|\\.)*"')
 _NEEDED = re.compile(r"\(([\d.]+)([KMGT])\)")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 

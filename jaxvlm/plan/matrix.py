@@ -4,6 +4,11 @@ Every row of docs/pods.md can so be repeated by hand. A name says model,
 objective and slice. "One row" is 2,048 tokens, 256 of them a picture.
 """
 
+# What scripts/tpu_vm.sh starts; its longest bucket, on its mesh.
+_STUDY = (
+  "--model=7b --topology=v5e:8x8 --mesh.data=1 --mesh.fsdp=16 --mesh.tensor=4"
+  " --prompt_tokens=1536 --completion_tokens=2048 --patches=5120"
+)
 _LORA_72B = "--model=72b --lora_rank=64 --freeze_vision"
 
 CELLS: dict[str, str] = {
@@ -26,6 +31,17 @@ CELLS: dict[str, str] = {
   "7b rollout v6e:2x4": (
     "--model=7b --objective=rollout --topology=v6e:2x4 --mesh.data=2"
     " --mesh.fsdp=1 --mesh.tensor=4 --completion_tokens=2048"
+  ),
+  "study sft v5e:8x8": (
+    f"{_STUDY} --objective=sft --prompts=64 --micro_batches=4"
+  ),
+  "study opd v5e:8x8": f"{_STUDY} --objective=opd --teacher=72b --prompts=16",
+  "study grpo v5e:8x8": (
+    f"{_STUDY} --objective=grpo --prompts=512 --group=5 --micro_batches=16"
+    " --kl_coef=0.01"
+  ),
+  "study rollout v5e:8x8": (
+    f"{_STUDY} --objective=rollout --prompts=512 --group=5"
   ),
   # 7B: the student.
   "7b sft v5e:2x4": (

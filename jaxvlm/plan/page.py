@@ -1,21 +1,26 @@
 """docs/pods.md: what `make pods` found, as a Markdown page."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from jaxvlm.plan import matrix
 from jaxvlm.plan.topology import GIB
 
-# What `jaxvlm plan --json` wrote, with `name`, `flags`, `code` and `wall_s`;
+# What `jaxvlm plan --json` wrote, with `name`, `flags` and `wall_s`;
 # or `error` in place of a result.
 Entry = dict[str, Any]
 
 
-def lines(entries: list[Entry], version: str) -> Iterator[str]:
-  """Yields the lines of docs/pods.md."""
+def lines(entries: list[Entry], unsure: Collection[str]) -> Iterator[str]:
+  """Yields the lines of docs/pods.md.
+
+  Args:
+    entries: of the cells compiled so far.
+    unsure: names of cells whose program may have changed since.
+  """
   table = [e for e in entries if e["name"] in matrix.CELLS]
   fits = [e for e in table if e.get("fits")]
-  old = sum(e["code"] != version for e in table)
+  old = sum(e["name"] in unsure for e in table)
   yield "# Which step fits which slice"
   yield ""
   yield (
@@ -28,8 +33,8 @@ def lines(entries: list[Entry], version: str) -> Iterator[str]:
   if old:
     yield ""
     yield (
-      f"{old} of these rows were compiled from another version of the code"
-      f" than the rest ({version}); `make pods` makes them anew."
+      f"{old} of these rows were kept without a look whether the code makes"
+      " another program by now; `make pods` looks."
     )
   yield ""
   yield (

@@ -17,12 +17,12 @@ class Found(NamedTuple):
   """Outcome of a search.
 
   Attributes:
-    setting: the best that fits; None if nothing does.
-    result: of `setting`; of the smallest attempt if nothing fits.
+    setting: the best that fits; the smallest attempt if nothing does.
+    result: of `setting`.
     tried: (prompts per chip and micro-batch, remat, whether it fits).
   """
 
-  setting: Setting | None
+  setting: Setting
   result: Report | Misfit
   tried: tuple[tuple[int, Remat, bool], ...]
 
@@ -75,7 +75,7 @@ def search(
     if isinstance(best[1], Report):
       break
   else:
-    return Found(None, best[1], tuple(tried))
+    return Found(*best, tuple(tried))
   low, high = 0, len(sizes)  # sizes[low] fits, sizes[high] does not
   while high - low > 1:
     middle = (low + high) // 2

@@ -121,9 +121,35 @@ class Setting:
       " the rejected completion",
     )
     _check(
-      not self.lora_rank or self.task is not Task.ROLLOUT,
+      self.kl_coef >= 0 and (not self.kl_coef or self.task is Task.GRPO),
+      f"kl_coef is {self.kl_coef} for {self.task.name}, expected 0, or more for"
+      " GRPO: nothing else reads it",
+    )
+    frozen = self.teacher or self.reads_reference or self.lora_rank
+    _check(
+      not self.int8_teacher or bool(frozen),
+      f"int8_teacher for {self.task.name} with nothing frozen; it needs a"
+      " teacher, a reference or the base of adapters",
+    )
+    _check(
+      not self.lora_rank or self.scan,
+      f"lora_rank is {self.lora_rank} without scan, expected 0: adapters are"
+      " made for stacked layers",
+    )
+    if self.task is Task.ROLLOUT:
+      self._check_rollout()
+
+  def _check_rollout(self) -> None:
+    _check(
+      not self.lora_rank,
       f"lora_rank is {self.lora_rank} in a rollout, expected 0: merge the"
       " adapters first",
+    )
+    _check(
+      self.micro_batches == 1 and not self.freeze_vision,
+      f"micro_batches is {self.micro_batches} and freeze_vision"
+      f" {self.freeze_vision} in a rollout, expected 1 and False: it trains"
+      " nothing",
     )
 
   @property

@@ -33,7 +33,13 @@ def _title(s: Setting, result: Report | Misfit) -> str:
   return (
     f"{s.task.name.lower()} on {s.topology} ({result.devices} chips):"
     f" {s.prompts} prompts of {tokens}, {s.patches} patches"
+    + ("" if s.task is Task.ROLLOUT else f"; {_parts(s)}")
   )
+
+
+def _parts(s: Setting) -> str:
+  parts = "part" if s.micro_batches == 1 else "parts"
+  return f"{s.micro_batches} {parts}, remat {s.remat.name.lower()}"
 
 
 def _misfit(m: Misfit) -> Iterator[str]:

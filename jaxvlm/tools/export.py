@@ -6,6 +6,7 @@ that no host holds the model: on a slice, the same command runs on every host.
 
 import pathlib
 import shutil
+import sys
 
 import jax
 from absl import app, flags
@@ -32,13 +33,32 @@ configs.define_flags(MeshConfig(), prefix="mesh")
 configs.define_flags(distributed.DistributedConfig(), prefix="distributed")
 
 # Copied beside the weights: tokenizer, chat template, picture settings.
-_BESIDE = (".json", ".txt", ".jinja", ".model")
-_OURS = ("config.json", "model.safetensors.index.json")
+_BESIDE = (
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "merges.txt",
+  "preprocessor_config.json",
+  "processor_config.json",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "video_preprocessor_config.json",
+  "vocab.json",
+)
 
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
+  try:
+    _export()
+  except (FileNotFoundError, ValueError) as e:
+    sys.exit(f"jaxvlm export: {e}")
+
+
+def _export() -> None:
   cluster = configs.from_flags(
     distributed.DistributedConfig(), flags.FLAGS, "distributed"
   )
@@ -104,9 +124,9 @@ def export(
     )(base, tree)
   qwen2_5_vl.save_pretrained(out, config, params)
   if distributed.is_writer():
-    for file in model.iterdir():
-      if file.suffix in _BESIDE and file.name not in _OURS:
-        shutil.copyfile(file, out / file.name)
+    for name in _BESIDE:
+      if (model / name).is_file():
+        shutil.copyfile(model / name, out / name)
   return found
 
 

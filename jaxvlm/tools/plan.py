@@ -12,6 +12,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 from absl import app, flags
 
 from jaxvlm import config as configs
+from jaxvlm import sharding
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, search, setting, table, topology
 from jaxvlm.plan.setting import Setting, Task
@@ -61,6 +62,9 @@ _SEARCH = flags.DEFINE_bool(
   "search", False, "find the largest micro-batch and cheapest remat that fit"
 )
 _JSON = flags.DEFINE_string("json", "", "file for the result; - for stdout")
+_FINGERPRINT = flags.DEFINE_bool(
+  "fingerprint", False, "print the program's digest only; compiles nothing"
+)
 _HLO = flags.DEFINE_string("hlo", "", "file for the optimized HLO text")
 
 _GROUPS = {Task.GRPO: 8, Task.ROLLOUT: 8} | dict.fromkeys(setting.PAIRS, 2)
@@ -100,7 +104,11 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
   try:
-    asked, result = _measured(from_flags())
+    asked = from_flags()
+    if _FINGERPRINT.value:
+      print(cell.fingerprint(asked))
+      return
+    asked, result = _measured(asked)
   except ValueError as e:
     sys.exit(f"jaxvlm plan: {e}")
   if _JSON.value == "-":
@@ -116,11 +124,11 @@ def _measured(asked: Setting):
   print(f"compiling for {asked.topology} …", file=sys.stderr, flush=True)
   if not _SEARCH.value:
     return asked, cell.measure(asked, _HLO.value)
-  slice_ = topology.parse(asked.topology)
-  tensor = max(asked.mesh.tensor, 1)
+  devices = topology.devices(topology.parse(asked.topology))
+  mesh = sharding.make_mesh(asked.mesh, devices)
 
   def noted(one: Setting):
-    result = cell.measure(one)
+    result = cell.measure(one, _HLO.value)
     fits = "fits" if isinstance(result, cell.Report) else "does not fit"
     print(
       f"  {one.micro_batches} micro-batch(es), {one.remat.name}: {fits}",
@@ -129,8 +137,8 @@ def _measured(asked: Setting):
     )
     return result
 
-  found = search.search(asked, slice_.devices // tensor, noted)
-  return found.setting or asked, found.result
+  found = search.search(asked, sharding.row_parts(mesh), noted)
+  return found.setting, found.result
 
 
 def run() -> None:

@@ -1,16 +1,16 @@
 """Compiles the matrix of cells and writes docs/pods.md and docs/pods.json.
 
 Every cell runs in a process of its own with a time limit and leaves a JSON
-file; a second start takes up where the first was stopped.
+file; a second start compiles what is missing, failed, or has become another
+program since (`jaxvlm.plan.cell.fingerprint`).
 """
 
-import hashlib
 import json
 import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from absl import app, flags
@@ -22,54 +22,10 @@ _WORK = flags.DEFINE_string("workdir", "runs/pods", "folder of single cells")
 _LIMIT = flags.DEFINE_integer("limit_s", 900, "seconds that a cell may take")
 _ONLY = flags.DEFINE_string("only", "", "cells whose name contains this")
 _KEEP = flags.DEFINE_bool(
-  "keep", False, "keep cells that another version of the code compiled"
+  "keep", False, "keep cells without a look whether the program has changed"
 )
 
-_ROOT = pathlib.Path(__file__).parents[1]
-# What decides the compiled program. The planner's own files do not, nor what
-# runs on the host.
-_CODE = ("models", "losses", "rollout", "sampling", "train")
-_HOST = frozenset(
-  _ROOT / file
-  for file in (
-    "models/qwen2_5_vl/convert.py",
-    "models/qwen2_5_vl/names.py",
-    "rollout/answer.py",
-    "rollout/refill.py",
-    "rollout/stream.py",
-    "train/carry.py",
-    "train/checkpoint.py",
-    "train/compiles.py",
-    "train/experience.py",
-    "train/loop.py",
-    "train/manifest.py",
-    "train/preemption.py",
-    "train/skips.py",
-    "train/trained.py",
-  )
-)
-_FILES = (
-  "headlayout.py",
-  "logitstats.py",
-  "sharding.py",
-  "tokenstats.py",
-  "typing.py",
-)
-
-
-def code_version() -> str:
-  """Returns a digest of the sources that the compiled programs come from."""
-  digest = hashlib.sha256()
-  files = [
-    path
-    for room in _CODE
-    for path in (_ROOT / room).rglob("*.py")
-    if path not in _HOST
-  ]
-  for path in sorted([*files, *(_ROOT / name for name in _FILES)]):
-    digest.update(path.relative_to(_ROOT).as_posix().encode())
-    digest.update(path.read_bytes())
-  return digest.hexdigest()[:12]
+_PLAN = (sys.executable, "-m", "jaxvlm.tools.main", "plan")
 
 
 def main(argv: list[str]) -> None:
@@ -82,32 +38,46 @@ def main(argv: list[str]) -> None:
     "scanned": matrix.SCANNED,
     "unrolled": matrix.UNROLLED,
   }
+  unsure = set()
   for number, (name, line) in enumerate(cells.items(), 1):
     if _ONLY.value not in name:
+      unsure.add(name)
       continue
     file = work / f"{_slug(name)}.json"
-    version, known = code_version(), _read(file)
-    if known and known["flags"] == line:
-      if _KEEP.value or known["code"] == version:
-        continue
+    known = _read(file)
+    usable = known and known["flags"] == line and "error" not in known
+    if usable and _KEEP.value:
+      unsure.add(name)
+      continue
+    fingerprint = _fingerprint(line)
+    if usable and known.get("fingerprint") == fingerprint:
+      continue
     print(f"[{number}/{len(cells)}] {name} …", end=" ", flush=True)
     running = work / f"{_slug(name)}.running"
     done = _run(line, running, _LIMIT.value)
-    entry = {"name": name, "flags": line, "code": version, **done}
+    given = {"name": name, "flags": line, "fingerprint": fingerprint}
+    entry = {**given, **done}
     file.write_text(json.dumps(entry, indent=1) + "\n")
     print(page.verdict(entry), flush=True)
-    _write(work, pathlib.Path(_OUT.value), cells)
-  _write(work, pathlib.Path(_OUT.value), cells)
+    _write(work, pathlib.Path(_OUT.value), cells, unsure)
+  _write(work, pathlib.Path(_OUT.value), cells, unsure)
+
+
+def _fingerprint(line: str) -> str:
+  """Returns the digest of the program that the code now makes."""
+  done = subprocess.run(
+    [*_PLAN, *line.split(), "--fingerprint"], capture_output=True, text=True
+  )
+  return done.stdout.strip()
 
 
 def _run(line: str, out: pathlib.Path, limit: int) -> dict[str, Any]:
   """Returns what `jaxvlm plan` says, or why it says nothing."""
   out.unlink(missing_ok=True)
-  command = [sys.executable, "-m", "jaxvlm.tools.main", "plan"]
   start = time.perf_counter()
   try:
     done = subprocess.run(
-      [*command, *line.split(), f"--json={out}"],
+      [*_PLAN, *line.split(), f"--json={out}"],
       capture_output=True,
       text=True,
       timeout=limit,
@@ -124,16 +94,17 @@ def _run(line: str, out: pathlib.Path, limit: int) -> dict[str, Any]:
 
 
 def _write(
-  work: pathlib.Path, out: pathlib.Path, cells: Mapping[str, str]
+  work: pathlib.Path,
+  out: pathlib.Path,
+  cells: Mapping[str, str],
+  unsure: Collection[str],
 ) -> None:
   """Writes the table of all cells that have been compiled so far."""
   entries = [_read(work / f"{_slug(name)}.json") for name in cells]
   entries = [e for e in entries if e and e["flags"] == cells[e["name"]]]
   out.mkdir(parents=True, exist_ok=True)
   (out / "pods.json").write_text(json.dumps(entries, indent=1) + "\n")
-  (out / "pods.md").write_text(
-    "\n".join(page.lines(entries, code_version())) + "\n"
-  )
+  (out / "pods.md").write_text("\n".join(page.lines(entries, unsure)) + "\n")
 
 
 def _slug(name: str) -> str:

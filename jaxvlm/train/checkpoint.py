@@ -168,7 +168,7 @@ class Checkpoints:
     body = {
       "identity": self._identity,
       "extra": extra,
-      "score": score if score is not None and math.isfinite(score) else None,
+      "score": _finite(score),
       "tree": {name: _describe(x) for name, x in arrays.items()},
     }
     try:
@@ -191,6 +191,11 @@ class Checkpoints:
     self._pending = self._writer.submit(self._commit, checkpointer, step, body)
     if blocking:
       self.wait()
+
+  def rank(self, step: int, score: float | None) -> None:
+    """Gives a committed step the score that it was saved without."""
+    if distributed.is_writer():
+      manifests.amend(self._folder, step, {"score": _finite(score)})
 
   def wait(self) -> None:
     """Waits for the save under way.
@@ -431,6 +436,10 @@ def _flatten(
   if not any(leaf.size for leaf in named.values()):
     raise ValueError(f"{what}: found no values, expected a tree of arrays")
   return named
+
+
+def _finite(score: float | None) -> float | None:
+  return score if score is not None and math.isfinite(score) else None
 
 
 def _describe(leaf) -> str:

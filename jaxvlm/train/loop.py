@@ -134,7 +134,10 @@ def run(
   ):
     if unevaluated:  # the notice came before the evaluation of this step
       assert evaluate is not None
-      journal.write(start, unevaluated | dict(evaluate(start, state.trainable)))
+      record = unevaluated | dict(evaluate(start, state.trainable))
+      journal.write(start, record)
+      if score:
+        checkpoints.rank(start, score(record))
     if start >= schedule.steps:
       return state
     log = workdir / "metrics.jsonl"

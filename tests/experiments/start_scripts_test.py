@@ -141,6 +141,8 @@ def test_the_flags_in_the_page_exist():
   configs.define_flags(study.settings_for(["study", "--scale=pod"]), values)
   configs.define_flags(DistributedConfig(), values, "distributed")
   own = {"scale", "quick", "workdir", "dry_run"}
+  # Of `jaxvlm export`; --mesh.* stands for all of them.
+  own |= {"model_dir", "checkpoints", "step", "out", "mesh."}
   assert {"distributed.auto", "distributed.process_id", "workdir"} <= named
   assert named <= own | set(values)
 

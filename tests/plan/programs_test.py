@@ -8,6 +8,7 @@ import pytest
 from jaxvlm import sharding
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import presets
+from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, programs, topology
 from jaxvlm.plan.setting import PAIRS, Setting, Task
 from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
@@ -126,3 +127,13 @@ def test_unrolled_layers_are_placed_like_scanned_ones():
   _, scanned = _built(model=config)
   _, unrolled = _built(model=config, scan=False)
   assert unrolled["parameters"] == scanned["parameters"]
+
+
+@jax.default_matmul_precision("default")
+def test_a_fingerprint_is_that_of_the_program():
+  small = dataclasses.replace(presets.QWEN_3B, num_hidden_layers=1)
+  one = Setting(small, Task.SFT, "v5e:2x2", prompts=4, patches=0)
+  first = cell.fingerprint(one)
+  assert cell.fingerprint(dataclasses.replace(one)) == first
+  for changes in ({"remat": Remat.NONE}, {"prompts": 8}, {"group": 2}):
+    assert cell.fingerprint(dataclasses.replace(one, **changes)) != first

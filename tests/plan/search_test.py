@@ -63,7 +63,8 @@ def test_the_largest_micro_batch_then_the_cheapest_policy(
 
 def test_nothing_fits():
   found = search.search(_setting(), 4, _compiler(99, []))
-  assert found.setting is None
+  assert found.setting.micro_batches == 8
+  assert found.setting.remat is Remat.OFFLOAD
   assert isinstance(found.result, Misfit)
   assert [fits for _, _, fits in found.tried] == [False, False]
 

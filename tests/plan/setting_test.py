@@ -30,6 +30,11 @@ def test_presets_and_folders(tmp_path):
     ({"teacher": presets.QWEN_72B}, "SFT with a teacher"),
     ({"task": Task.DPO, "group": 1}, "expected 2 for DPO"),
     ({"task": Task.ROLLOUT, "lora_rank": 8}, "merge the adapters"),
+    ({"task": Task.ROLLOUT, "micro_batches": 2}, "it trains nothing"),
+    ({"task": Task.GRPO, "kl_coef": -0.1}, "kl_coef is -0.1 for GRPO"),
+    ({"kl_coef": 0.1}, "kl_coef is 0.1 for SFT"),
+    ({"int8_teacher": True}, "nothing frozen"),
+    ({"lora_rank": 8, "scan": False}, "without scan"),
   ],
 )
 def test_contradictions_are_named(changes, message):

@@ -135,6 +135,23 @@ def test_an_evaluation_left_to_the_next_start_may_be_made_twice(
   assert result(tmp_path, run(tmp_path)) == undisturbed
 
 
+def test_an_evaluation_left_to_the_next_start_ranks_its_checkpoint(tmp_path):
+  def scores(name):
+    folder = tmp_path / name / "checkpoints"
+    return {
+      n: manifest.read(folder, n)["score"] for n in manifest.steps(folder)
+    }
+
+  options = {"checkpoint_every": 3, "keep": 8}
+  run(tmp_path / "whole", **options)
+  with pytest.raises(SystemExit):
+    run(tmp_path / "noticed", terminate(("inputs", 2)), **options)
+  assert scores("noticed") == {3: None}
+  run(tmp_path / "noticed", **options)
+  assert scores("noticed") == scores("whole")
+  assert all(scores("whole").values())
+
+
 def test_every_step_may_be_the_last(tmp_path, undisturbed):
   for step in range(STEPS):
     with pytest.raises(SystemExit):

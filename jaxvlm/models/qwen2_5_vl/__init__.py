@@ -2,6 +2,7 @@
 
 from jaxvlm.models.qwen2_5_vl.config import Config, VisionConfig
 from jaxvlm.models.qwen2_5_vl.convert import (
+  check_pretrained,
   fingerprint,
   load_pretrained,
   load_sharded,
@@ -20,6 +21,7 @@ __all__ = [
   "VisionConfig",
   "batch_from_hf",
   "bind",
+  "check_pretrained",
   "fingerprint",
   "init",
   "init_sharded",

@@ -24,6 +24,7 @@ from jaxvlm.typing import Params
 
 _SHARD_BYTES = 4 * 2**30
 _MEBIBYTE = 2**20
+_INDEX = "model.safetensors.index.json"
 
 
 def load_pretrained(
@@ -74,17 +75,38 @@ def load_sharded(
   Raises:
     FileNotFoundError, ValueError: as `load_pretrained`.
   """
-  folder = pathlib.Path(path)
-  config = Config.from_folder(folder)
-  where = _open(folder)
-  entries = names.entries_of(config, set(where))
+  config, entries = _read_headers(pathlib.Path(path))
   places = sharding.partition(
     mesh,
-    {e.path: jax.ShapeDtypeStruct(e.shape, np.float32) for e in entries},
+    {e.path: jax.ShapeDtypeStruct(e.shape, np.float32) for e, _ in entries},
     rules,
   )
   params: dict[str, Any] = {}
-  for entry in entries:
+  for entry, slices in entries:
+    value = _assemble(entry, slices, places[entry.path], dtype)
+    names.insert(params, entry.path, value)
+  return config, params
+
+
+def check_pretrained(path: str | pathlib.Path) -> Config:
+  """Returns a folder's config once its weights are known to fit it.
+
+  Reads headers only.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_pretrained`.
+  """
+  return _read_headers(pathlib.Path(path))[0]
+
+
+def _read_headers(
+  folder: pathlib.Path,
+) -> tuple[Config, list[tuple[names.Entry, list]]]:
+  """Returns the config and every parameter with the slices it is made of."""
+  config = Config.from_folder(folder)
+  where = _open(folder)
+  entries = []
+  for entry in names.entries_of(config, set(where)):
     slices = []
     for name in entry.names:
       handle, stored = where[name]
@@ -92,9 +114,8 @@ def load_sharded(
       # A view of nothing has the shape and costs no memory.
       shape = np.broadcast_to(np.int8(0), slices[-1].get_shape())
       names.check_shape(name, entry.transform(shape).shape, entry.part_shape)
-    value = _assemble(entry, slices, places[entry.path], dtype)
-    names.insert(params, entry.path, value)
-  return config, params
+    entries.append((entry, slices))
+  return config, entries
 
 
 def _assemble(
@@ -135,7 +156,7 @@ def _open(folder: pathlib.Path) -> dict[str, tuple[Any, str]]:
       + (f" (found {pickled}: pickled weights are refused)" if pickled else "")
       + "; expected the model's weights in safetensors format"
     )
-  index = folder / "model.safetensors.index.json"
+  index = folder / _INDEX
   if index.is_file():
     shards = set(json.loads(index.read_text())["weight_map"].values())
     absent = sorted(shards - {f.name for f in files})
@@ -158,12 +179,12 @@ def _open(folder: pathlib.Path) -> dict[str, tuple[Any, str]]:
 
 
 def fingerprint(path: str | pathlib.Path) -> str:
-  """Returns a digest that tells the weights of two folders apart.
+  """Returns a digest that tells the models of two folders apart.
 
-  Name, size, first and last mebibyte of every shard: reading 145 GB of a 72B
-  model at every start would take minutes.
+  config.json; name, size, first and last mebibyte of every shard: reading 145
+  GB of a 72B model at every start would take minutes.
   """
-  digest = hashlib.sha256()
+  digest = hashlib.sha256((pathlib.Path(path) / "config.json").read_bytes())
   for file in sorted(pathlib.Path(path).glob("*.safetensors")):
     size = file.stat().st_size
     digest.update(f"{file.name} {size}\n".encode())
@@ -231,25 +252,35 @@ def _partial(folder: pathlib.Path, number: int) -> pathlib.Path:
 def _publish(
   folder: pathlib.Path, fields: dict[str, Any], written: list[dict[str, int]]
 ) -> None:
-  """Puts new shards, their index and config.json in the place of the old."""
-  for stale in folder.glob("*.safetensors*"):
-    stale.unlink()
-  files = ["model.safetensors"]
+  """Puts new shards, their index and config.json in the place of the old.
+
+  Everything new is on the disk before anything old goes: what follows are
+  renames, which need no room.
+  """
+  files = {_partial(folder, 0): "model.safetensors"}
   if len(written) > 1:
-    files = [
-      f"model-{i + 1:05d}-of-{len(written):05d}.safetensors"
+    files = {
+      _partial(
+        folder, i
+      ): f"model-{i + 1:05d}-of-{len(written):05d}.safetensors"
       for i in range(len(written))
-    ]
+    }
     index = {
       "metadata": {"total_size": sum(sum(s.values()) for s in written)},
       "weight_map": {
-        k: f for f, s in zip(files, written, strict=True) for k in s
+        k: f for f, s in zip(files.values(), written, strict=True) for k in s
       },
     }
-    text = json.dumps(index, indent=1)
-    (folder / "model.safetensors.index.json").write_text(text)
-  for number, name in enumerate(files):
-    _partial(folder, number).replace(folder / name)
+    partial = folder / "index.partial"
+    partial.write_text(json.dumps(index, indent=1))
+    files[partial] = _INDEX
+  partial = folder / "config.partial"
+  partial.write_text(json.dumps(fields, indent=2) + "\n")
+  files[partial] = "config.json"
+  for stale in folder.glob("*.safetensors*"):
+    if stale.name not in files.values():
+      stale.unlink()
+  for new, name in files.items():
+    new.replace(folder / name)
   for stale in folder.glob("model-*.partial"):  # of a save that failed
     stale.unlink()
-  (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
