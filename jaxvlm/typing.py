@@ -74,8 +74,11 @@ class Model(NamedTuple):
     decode: (params, prefix, cache, tokens i32[N, G, U], step i32[]) ->
       (hidden [N, G, U, D], cache): reads U more tokens of every completion.
     head: params -> [D, V], the output projection.
-    unstack: params -> params whose layers are tuples, sliced once, for decode
-      loops and for machines on which a scan over layers does not pay.
+    unstack: params -> params whose layers are tuples, sliced once, for
+      machines on which a scan over layers does not pay, and for loops.
+    decoding: unstacked params -> what `decode` and `head` read of them inside
+      a loop, made ready outside: cast, and collected from the mesh. By default
+      they read the parameters as they are.
   """
 
   forward: Callable[[Params, Batch], Array]
@@ -84,3 +87,4 @@ class Model(NamedTuple):
   decode: Callable[..., tuple[Array, PyTree]]
   head: Callable[[Params], Array]
   unstack: Callable[[Params], Params]
+  decoding: Callable[[Params], Params] = lambda params: params

@@ -11,7 +11,8 @@ from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import partition, presets
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.models.remat import Remat
-from jaxvlm.plan import hlo, hlo_text, topology
+from jaxvlm.plan import hlo, hlo_text, programs, topology
+from jaxvlm.plan.setting import Setting, Task
 from jaxvlm.sharding import MeshConfig, batch_sharding, make_mesh
 from jaxvlm.train import objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
@@ -137,6 +138,50 @@ def test_the_gradient_of_a_collected_matrix_arrives_in_pieces():
   sizes = {(c.kind, c.array.size) for c in found}
   assert ("reduce-scatter", 512 * 1024) in sizes
   assert ("all-reduce", 512 * 1024) not in sizes
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_rollout_collects_its_weights_once(tied):
+  """Before the loop; inside it, each token would send the whole model."""
+  pytest.importorskip("libtpu")
+  steps, width, words = 32, 256, 1000
+  config = dataclasses.replace(
+    CONFIG,
+    vocab_size=1024,
+    hidden_size=width,
+    intermediate_size=512,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=2,
+    eos_token_id=5,
+    tie_word_embeddings=tied,
+    vision=dataclasses.replace(CONFIG.vision, out_hidden_size=width),
+  )
+  mesh = make_mesh(
+    MeshConfig(1, 4, 2), topology.devices(topology.parse("v5e:2x4"))
+  )
+  cell = Setting(
+    config,
+    Task.ROLLOUT,
+    "v5e:2x4",
+    MeshConfig(1, 4, 2),
+    prompts=4,
+    prompt_tokens=64,
+    completion_tokens=steps,
+    patches=0,
+  )
+  program = programs.build(cell, mesh)
+  with jax.set_mesh(mesh), jax.default_matmul_precision("default"):
+    lowered = program.function.lower(*program.args)
+    text = lowered.compile().as_text()
+  found = hlo.traffic(hlo_text.parse(text)).collectives
+  smallest = width * width // 2  # a projection's share of `tensor`
+  inside = [c for c in found if c.count > 2]
+  assert inside and all(c.count == steps - 1 for c in inside), inside
+  assert max(c.array.size for c in inside) < smallest
+  outside = [c for c in found if c.kind == "all-gather" and c.count == 1]
+  heads = {width * words // 2, width * 1024 // 2}
+  assert any(c.array.size in heads for c in outside), outside
 
 
 @pytest.mark.slow

@@ -158,6 +158,15 @@ def over_layers(
   return carry, tuple(outputs)
 
 
+def cast(layer: Any, dtype: Any) -> Any:
+  """Returns a layer's parameters with its kernels in the compute type."""
+
+  def one(path, x):
+    return x.astype(dtype) if path[-1].key == "kernel" else x
+
+  return jax.tree_util.tree_map_with_path(one, layer)
+
+
 def unstack(stacked: Any) -> tuple[Any, ...]:
   """Returns the layers of a stacked tree as a tuple of trees."""
   if isinstance(stacked, tuple):

@@ -27,10 +27,12 @@ CELLS: dict[str, str] = {
   "7b rollout v5e:4x4": (
     "--model=7b --objective=rollout --topology=v5e:4x4 --mesh.data=4"
     " --mesh.fsdp=1 --mesh.tensor=4 --completion_tokens=2048"
+    " --master=bfloat16"
   ),
   "7b rollout v6e:2x4": (
     "--model=7b --objective=rollout --topology=v6e:2x4 --mesh.data=2"
     " --mesh.fsdp=1 --mesh.tensor=4 --completion_tokens=2048"
+    " --master=bfloat16"
   ),
   "study sft v5e:8x8": (
     f"{_STUDY} --objective=sft --prompts=64 --micro_batches=4"
@@ -97,7 +99,7 @@ CELLS: dict[str, str] = {
   ),
   "3b rollout v5e:2x2": (
     "--model=3b --objective=rollout --topology=v5e:2x2 --prompts=32"
-    " --mesh.data=2 --mesh.fsdp=1 --mesh.tensor=2"
+    " --mesh.data=2 --mesh.fsdp=1 --mesh.tensor=2 --master=bfloat16"
   ),
   # 72B.
   "72b sft v5p:4x4x4": ("--model=72b --objective=sft --topology=v5p:4x4x4"),
@@ -117,7 +119,7 @@ CELLS: dict[str, str] = {
   ),
   "72b rollout v5p:2x2x2": (
     "--model=72b --objective=rollout --topology=v5p:2x2x2 --prompts=32"
-    " --mesh.data=1 --mesh.fsdp=1 --mesh.tensor=8"
+    " --mesh.data=1 --mesh.fsdp=1 --mesh.tensor=8 --master=bfloat16"
   ),
   "72b sft v5e:4x4": (
     "--model=72b --objective=sft --topology=v5e:4x4 --prompts=16"

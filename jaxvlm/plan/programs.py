@@ -176,7 +176,8 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
     pad_id=0,
     vocab_size=s.vocab_size,
   )
-  params = _placed(mesh, _cast(_params(s.model, s), jnp.bfloat16))
+  params = _cast(_params(s.model, s), s.optimizer.master.dtype)
+  params = _placed(mesh, params)
   prompts = _prompts(s, mesh)
   key = _everywhere(mesh, jax.eval_shape(lambda: jax.random.key(0)))
   ids = _rows(mesh, jax.ShapeDtypeStruct((s.prompts,), jnp.int32))

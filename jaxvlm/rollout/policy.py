@@ -1,4 +1,4 @@
-"""A model made ready for a decode loop: weights sliced, vocabulary cut."""
+"""A model made ready for a decode loop: weights at hand, vocabulary cut."""
 
 from typing import Any, NamedTuple
 
@@ -14,12 +14,15 @@ class Policy(NamedTuple):
 
   Attributes:
     model: its functions.
-    params: unstacked: no layer is sliced inside the loop.
+    params: unstacked, for the prompts.
+    ready: what a step of the loop reads: nothing is sliced, cast or collected
+      inside the loop.
     head: [D, V] cut to the tokenizer's words.
   """
 
   model: Model
   params: Params
+  ready: Params
   head: Array
 
   def logits(self, hidden: Array) -> Array:
@@ -39,7 +42,7 @@ class Policy(NamedTuple):
     self, prefix: Prefix, cache: Any, tokens: Array, step: Array | int
   ) -> tuple[Array, Any]:
     """Reads tokens i32[N, G, U]; returns (hidden [N, G, U, D], cache)."""
-    return self.model.decode(self.params, prefix, cache, tokens, step)
+    return self.model.decode(self.ready, prefix, cache, tokens, step)
 
   def decoder(self, prefix: Prefix):
     """Returns the sampler's `Decode`: one token in, the next logits out."""
@@ -54,4 +57,5 @@ class Policy(NamedTuple):
 def make_policy(model: Model, params: Params, vocab_size: int) -> Policy:
   """Returns the policy; call it inside the traced function, before loops."""
   params = model.unstack(params)
-  return Policy(model, params, model.head(params)[:, :vocab_size])
+  ready = model.decoding(params)
+  return Policy(model, params, ready, model.head(ready)[:, :vocab_size])

@@ -75,7 +75,8 @@ def stream(
     )
     # Pieces are written whole: the last one may reach behind the end.
     cache = model.init_cache(prefix, group, rules.max_new_tokens + steps)
-    return policy._replace(model=None), prefix, lanes, cache, first
+    rest = policy._replace(model=None, params=None)
+    return rest, prefix, lanes, cache, first
 
   @jax.jit(donate_argnums=3)
   def proceed(policy, prefix, lanes, cache, at):

@@ -46,6 +46,7 @@ def bind(
     decode=f(decode, config, dtype=dtype),
     head=f(head, config),
     unstack=unstack,
+    decoding=f(decoding, config, dtype=dtype),
   )
 
 
@@ -80,6 +81,24 @@ def unstack(params: Params) -> Params:
     "visual": {**visual, "blocks": layers.unstack(visual["blocks"])},
     "model": {**decoder, "layers": layers.unstack(decoder["layers"])},
   }
+
+
+def decoding(
+  config: Config, params: Params, *, dtype: Any = jnp.float32
+) -> Params:
+  """Returns what `decode` and `head` read, ready for a loop over them.
+
+  Decoder layers and the output projection in the compute type and whole along
+  `fsdp`; left as they lie, every step of the loop would collect them again.
+  """
+  decoder = dict(params["model"])
+  decoder["layers"] = tuple(
+    partition.layer(layers.cast(weights, dtype), dtype)
+    for weights in layers.unstack(decoder["layers"])
+  )
+  name = "embed_tokens" if config.tie_word_embeddings else "lm_head"
+  decoder[name] = partition.whole_head(name, decoder[name].astype(dtype))
+  return {"model": decoder}
 
 
 def embed_prompts(

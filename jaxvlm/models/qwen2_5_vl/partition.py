@@ -66,3 +66,14 @@ def embed(table: jax.Array, tokens: jax.Array, dtype: Any) -> jax.Array:
   x = table[constrain(tokens, "data")].astype(dtype)
   pieces = (None,) * (tokens.ndim - 1) + ("fsdp",)
   return constrain(constrain(x, "data", *pieces), ROWS)
+
+
+def whole_head(name: str, matrix: jax.Array) -> jax.Array:
+  """Returns the output projection whole along `fsdp`, words over `tensor`.
+
+  Args:
+    name: "lm_head" [D, V], or "embed_tokens" [V, D] where the two are tied.
+    matrix: the parameter.
+  """
+  words = (None, "tensor") if name == "lm_head" else ("tensor", None)
+  return constrain(matrix, *words)
