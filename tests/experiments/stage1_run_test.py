@@ -15,6 +15,7 @@ import pathlib
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -317,6 +318,47 @@ def test_misuse_is_named_before_the_first_step(
   assert code not in (0, None)
   assert re.search(message, output, re.S), output
   assert not list(tmp_path.rglob("metrics.jsonl")), output
+
+
+@pytest.mark.slow
+def test_two_processes_run_the_study_of_one(tmp_path, start, models):
+  with socket.socket() as probe:
+    probe.bind(("localhost", 0))
+    port = probe.getsockname()[1]
+  # Completions are carried over within one process only.
+  flags = [f for f in TINY if "carry" not in f and "slots" not in f]
+  logs = {}
+  for count in (1, 2):
+    workdir = tmp_path / str(count)
+    cluster = [
+      f"--distributed.coordinator_address=localhost:{port}",
+      f"--distributed.process_count={count}",
+    ]
+    processes = [
+      start(
+        *flags,
+        *models,
+        f"--workdir={workdir}",
+        *([*cluster, f"--distributed.process_id={i}"] if count > 1 else ()),
+      )
+      for i in range(count)
+    ]
+    for process in processes:
+      process.join(600)
+      assert process.exitcode == 0, process.log.read_text()
+    assert (workdir / "report.html").is_file()
+    logs[count] = {
+      stage: journal.read(workdir / stage / "metrics.jsonl") for stage in STAGES
+    }
+  for stage in STAGES:
+    one, two = logs[1][stage], logs[2][stage]
+    assert [r["step"] for r in one] == [r["step"] for r in two]
+    assert [r.keys() for r in one] == [r.keys() for r in two]
+    if stage.endswith("grpo"):  # no reward: its loss is rounding alone
+      continue
+    for a, b in zip(one[1:], two[1:], strict=True):
+      assert b["loss/total"] == pytest.approx(a["loss/total"], rel=1e-5)
+      assert b["grad/norm"] == pytest.approx(a["grad/norm"], rel=1e-4)
 
 
 def test_a_coordinator_that_never_comes_is_worth_another_start(
