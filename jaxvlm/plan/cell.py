@@ -335,6 +335,10 @@ def _faults(setting, mesh, program, moved, analysis) -> tuple[str, ...]:
     chip_bytes(program.trees.get(name, ()))
     for name in ("parameters", "optimizer")
   )
+  found += [
+    f"a loop of unknown length counts once: {name}"
+    for name in moved.unknown_loops
+  ]
   if analysis.alias_size_in_bytes < 0.99 * state:
     found.append(
       f"donation: {analysis.alias_size_in_bytes} of {state} bytes of the state"

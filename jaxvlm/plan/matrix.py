@@ -39,7 +39,7 @@ CELLS: dict[str, str] = {
   ),
   "study opd v5e:8x8": f"{_STUDY} --objective=opd --teacher=72b --prompts=16",
   "study grpo v5e:8x8": (
-    f"{_STUDY} --objective=grpo --prompts=512 --group=5 --micro_batches=16"
+    f"{_STUDY} --objective=grpo --prompts=512 --group=5 --micro_batches=32"
     " --kl_coef=0.01"
   ),
   "study rollout v5e:8x8": (

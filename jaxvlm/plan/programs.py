@@ -22,7 +22,12 @@ from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import freeze, objectives
 from jaxvlm.train.optimizer import make_optimizer, master_params
-from jaxvlm.train.step import Survey, init_state, make_train_step
+from jaxvlm.train.step import (
+  Survey,
+  init_state,
+  make_train_step,
+  state_sharding,
+)
 from jaxvlm.typing import Batch, Model, Params, Prompts, PyTree
 
 
@@ -115,12 +120,7 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
     lambda tree: init_state(master_params(s.optimizer, tree), optimizer),
     trainable,
   )
-  state = state._replace(
-    trainable=_placed(mesh, state.trainable),
-    opt_state=_placed(mesh, state.opt_state),
-    step=_everywhere(mesh, state.step),
-    guard=_everywhere(mesh, state.guard),
-  )
+  state = _with(state, state_sharding(mesh, state, partition.RULES))
   frozen = {
     name: _placed(mesh, _cast(tree, jnp.bfloat16))
     for name, tree in frozen.items()

@@ -1,4 +1,8 @@
-"""skipped.jsonl: which rows were in the batches that the guard refused."""
+"""skipped.jsonl: which rows were in the batches that the guard refused.
+
+Rows as planned: one whose picture could not be read stands for the spare that
+took its place, which the log of that process names.
+"""
 
 import json
 import math

@@ -104,7 +104,7 @@ def state_sharding(mesh: Mesh, state: TrainState, rules: Rules) -> TrainState:
     trainable=sharding.partition(mesh, state.trainable, rules),
     opt_state=sharding.partition(mesh, state.opt_state, rules),
     guard=jax.tree.map(lambda _: whole, state.guard),
-    carry=sharding.batch_sharding(mesh, state.carry),
+    carry=jax.tree.map(lambda _: whole, state.carry),
   )
 
 

@@ -1,10 +1,12 @@
 """How the parameters of Qwen2.5-VL lie on a mesh.
 
-Every matrix is cut twice. `fsdp` cuts the side of the hidden width, a
+A decoder's matrix is cut twice. `fsdp` cuts the side of the hidden width, a
 multiple of 256 in every published size; a layer is collected along it when
 its turn comes. `tensor` cuts the other side: heads and hidden units of the MLP
 (columns of what reads the stream, rows of what writes to it), so that a layer
-sums over devices twice. Vectors are whole everywhere.
+sums over devices twice. Vectors are whole everywhere. Training collects a layer
+at a time, forward and again backward; a decode loop reads what was collected
+before it (`model.decoding`).
 """
 
 import functools
