@@ -1,7 +1,8 @@
 """Program of mesh_test.py: the same work on one device and on meshes of eight.
 
 `python -m tests.mesh_cases MESH,… OBJECTIVE,…` prints one JSON line a case:
-its name and the errors against one device. The number of devices is fixed
+its name and the errors against one device; `sft/2` is sft in two micro-batches
+against one. The number of devices is fixed
 when jax starts, so this runs in a process of its own.
 """
 
@@ -15,11 +16,13 @@ import numpy as np
 
 from jaxvlm import assets
 from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.lora import init_lora
+from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import MeshConfig, make_mesh, partition, shard_batch
-from jaxvlm.train import objectives
+from jaxvlm.train import freeze, objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import init_state, make_train_step
 from tests import tiny
@@ -46,6 +49,15 @@ OBJECTIVES = {
     objectives.count,
   ),
   "grpo": (objectives.grpo(MODEL, kl_coef=0.1, **CUT), objectives.count),
+  # Adapters on an 8-bit base, which is the reference too.
+  "lora": (
+    freeze.with_frozen(
+      freeze.with_base_as_reference(
+        objectives.cw_dpo(MODEL, beta=0.1, floor=-4.0, tau=1.0, **CUT)
+      )
+    ),
+    objectives.count,
+  ),
 }
 
 
@@ -74,16 +86,29 @@ def inputs_of(name, batch):
   return objectives.Experience(batch, old.astype(np.float32), advantages)
 
 
+@functools.cache
+def adapters():
+  """Returns adapters that do something: B is not 0."""
+  tree = init_lora(
+    tiny.params(), jax.random.key(0), rank=4, alpha=8.0, pattern="model/layers"
+  )
+  return jax.tree.map(lambda x: x + 0.05, tree)
+
+
 def train(name, place, rows, micro_batches=1):
   """Returns (metrics, gradients, parameters after one step)."""
   trainable, other, batch = arrays()
   objective, totals = OBJECTIVES[name]
+  frozen = {"teacher": other, "reference": other}
+  if name == "lora":
+    frozen = {"base": quantize_int8(trainable, "model/layers")}
+    trainable = adapters()
   step = make_train_step(
     objective, totals, OPTIMIZER, micro_batches=micro_batches, rules=RULES
   )
   state = init_state(place(trainable), OPTIMIZER, rules=RULES)
   before = jax.tree.map(lambda x: x.sharding, state)
-  frozen = {"teacher": place(other), "reference": place(other)}
+  frozen = {part: place(tree) for part, tree in frozen.items()}
   state, metrics = step(state, frozen, rows(inputs_of(name, batch)))
   kept = jax.tree.map(
     lambda x, s: s.is_equivalent_to(x.sharding, x.ndim), state, before
@@ -162,10 +187,12 @@ def compare(found, expected):
 
 def main(meshes, names):
   same = lambda x: x  # noqa: E731
-  expected = {
-    name: rollout(same, same) if name == "rollout" else train(name, same, same)
-    for name in names
-  }
+  expected = {}
+  for case in names:  # always one part on one device
+    name = case.partition("/")[0]
+    expected[case] = (
+      rollout(same, same) if name == "rollout" else train(name, same, same)
+    )
   for sizes in meshes:
     mesh = make_mesh(MeshConfig(*sizes))
     place = lambda tree: jax.device_put(tree, partition(mesh, tree, RULES))  # noqa: E731, B023
@@ -181,7 +208,9 @@ def main(meshes, names):
             "entropies": float(np.abs(found.entropies - one.entropies).max()),
           }
         else:
-          errors = compare(train(name, place, rows), expected[name])
+          objective, _, parts = name.partition("/")
+          found = train(objective, place, rows, int(parts or 1))
+          errors = compare(found, expected[name])
         print(json.dumps({"case": [list(sizes), name], **errors}), flush=True)
 
 

@@ -58,7 +58,14 @@ def test_eight_devices_change_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["8x1x1", "1x8x1", "2x2x2", "1x2x4"])
 def test_no_mesh_changes_any_objective(mesh):
-  for case in run(mesh, f"{OBJECTIVES},rollout"):
+  for case in run(mesh, f"{OBJECTIVES},lora,rollout"):
+    check(case)
+
+
+@pytest.mark.slow
+def test_micro_batches_on_a_mesh_change_nothing():
+  """Eight prompts in parts that four and two rows of devices can hold."""
+  for case in run("2x2x2,1x2x4", "sft/2,sft_c/2,grpo/2"):
     check(case)
 
 
