@@ -17,6 +17,7 @@ from jaxvlm.models.qwen2_5_vl import flops as model_flops
 from jaxvlm.plan import (
   advice,
   checks,
+  hbm,
   hlo,
   hlo_text,
   jaxpr_flops,
@@ -200,16 +201,18 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
 
 
 def fingerprint(setting: Setting) -> str:
-  """Returns a digest of all that decides what the compiler makes of a cell.
+  """Returns a digest of all that decides what is found in a cell.
 
   The lowered program, without the code of its kernels, in which places in
-  source files stand; in their place, the file that builds them.
+  source files stand; in their place, the file that builds them. The compiler's
+  version, and the rules by which its program is read.
   """
   _, mesh, program = _program(setting)
   with jax.set_mesh(mesh):
     text = program.function.lower(*program.args).as_text()
   digest = hashlib.sha256(_KERNEL.sub("", text).encode())
-  digest.update(pathlib.Path(attention.__file__).read_bytes())
+  for module in (attention, hbm, hlo, hlo_text, jaxpr_flops, model_flops):
+    digest.update(pathlib.Path(module.__file__).read_bytes())
   for package in ("jax", "jaxlib", "libtpu"):
     digest.update(importlib.metadata.version(package).encode())
   return digest.hexdigest()[:16]

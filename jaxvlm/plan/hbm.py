@@ -112,7 +112,7 @@ def _read(module: Module, name: str, index: int) -> int:
   )
   whole = _size(parameter)
   total = 0
-  for user, alias in _uses(parameter.name, scope):
+  for user, alias in _uses(module, parameter.name, scope):
     if user.opcode == "fusion":
       total += sum(
         _read(module, user.called()["calls"], i)
@@ -145,13 +145,27 @@ def _size(one: Instruction) -> int:
 
 
 def _uses(
-  name: str, scope: dict[str, Instruction]
+  module: Module, name: str, scope: dict[str, Instruction]
 ) -> Iterator[tuple[Instruction, str]]:
-  """Yields (who reads a value, under which name), through bitcasts."""
+  """Yields (who reads a value, under which name), through views of it."""
   for user in scope.values():
     if name not in user.operands:
       continue
-    if user.opcode == "bitcast":
-      yield from _uses(user.name, scope)
+    if user.opcode == "bitcast" or _is_view(module, user, name):
+      yield from _uses(module, user.name, scope)
     else:
       yield user, name
+
+
+def _is_view(module: Module, one: Instruction, operand: str) -> bool:
+  """Returns whether a fusion hands an operand on and does nothing else."""
+  if one.opcode != "fusion":
+    return False
+  inner = module.computations[one.called()["calls"]]
+  value = next(i for i in inner.values() if i.is_root)
+  while value.opcode == "bitcast" and value.operands[0] in inner:
+    value = inner[value.operands[0]]
+  return (
+    value.opcode == "parameter"
+    and one.operands[int(value.operands[0])] == operand
+  )

@@ -11,16 +11,15 @@ from jaxvlm.plan.topology import GIB
 Entry = dict[str, Any]
 
 
-def lines(entries: list[Entry], unsure: Collection[str]) -> Iterator[str]:
+def lines(entries: list[Entry], old: Collection[str]) -> Iterator[str]:
   """Yields the lines of docs/pods.md.
 
   Args:
     entries: of the cells compiled so far.
-    unsure: names of cells whose program may have changed since.
+    old: names of cells of an older program, or found by older rules.
   """
   table = [e for e in entries if e["name"] in matrix.CELLS]
   fits = [e for e in table if e.get("fits")]
-  old = sum(e["name"] in unsure for e in table)
   yield "# Which step fits which slice"
   yield ""
   yield (
@@ -30,11 +29,12 @@ def lines(entries: list[Entry], unsure: Collection[str]) -> Iterator[str]:
     " memory is the compiler's, FLOPs are counted in the traced program,"
     " times are lower bounds. Sizes per chip, GiB = 2³⁰ bytes."
   )
-  if old:
+  marked = sum(e["name"] in old for e in table)
+  if marked:
     yield ""
     yield (
-      f"{old} of these rows were kept without a look whether the code makes"
-      " another program by now; `make pods` looks."
+      f"{marked} rows, marked °, are of an older program or were read by older"
+      " rules; `make pods` makes them anew."
     )
   yield ""
   yield (
@@ -44,7 +44,8 @@ def lines(entries: list[Entry], unsure: Collection[str]) -> Iterator[str]:
   )
   yield "|---|" + "---:|" * 11 + "---|---:|---:|---:|---:|---|"
   for entry in table:
-    yield _row(entry)
+    mark = "°" if entry["name"] in old else ""
+    yield _row({**entry, "name": entry["name"] + mark})
   yield ""
   yield from _legend()
   yield from _ratio(entries)

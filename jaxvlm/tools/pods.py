@@ -7,6 +7,7 @@ program since (`jaxvlm.plan.cell.fingerprint`).
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -20,9 +21,11 @@ from jaxvlm.plan import matrix, page
 _OUT = flags.DEFINE_string("out", "docs", "folder of pods.md and pods.json")
 _WORK = flags.DEFINE_string("workdir", "runs/pods", "folder of single cells")
 _LIMIT = flags.DEFINE_integer("limit_s", 900, "seconds that a cell may take")
-_ONLY = flags.DEFINE_string("only", "", "cells whose name contains this")
+_ONLY = flags.DEFINE_string(
+  "only", "", "compile cells in whose name this expression is found"
+)
 _KEEP = flags.DEFINE_bool(
-  "keep", False, "keep cells without a look whether the program has changed"
+  "keep", False, "compile what is missing; what has changed is only marked"
 )
 
 _PLAN = (sys.executable, "-m", "jaxvlm.tools.main", "plan")
@@ -38,19 +41,18 @@ def main(argv: list[str]) -> None:
     "scanned": matrix.SCANNED,
     "unrolled": matrix.UNROLLED,
   }
-  unsure = set()
+  old = set()
   for number, (name, line) in enumerate(cells.items(), 1):
-    if _ONLY.value not in name:
-      unsure.add(name)
-      continue
     file = work / f"{_slug(name)}.json"
     known = _read(file)
     usable = known and known["flags"] == line and "error" not in known
-    if usable and _KEEP.value:
-      unsure.add(name)
-      continue
     fingerprint = _fingerprint(line)
     if usable and known.get("fingerprint") == fingerprint:
+      continue
+    if usable and (_KEEP.value or not re.search(_ONLY.value, name)):
+      old.add(name)
+      continue
+    if not re.search(_ONLY.value, name):
       continue
     print(f"[{number}/{len(cells)}] {name} …", end=" ", flush=True)
     running = work / f"{_slug(name)}.running"
@@ -59,8 +61,8 @@ def main(argv: list[str]) -> None:
     entry = {**given, **done}
     file.write_text(json.dumps(entry, indent=1) + "\n")
     print(page.verdict(entry), flush=True)
-    _write(work, pathlib.Path(_OUT.value), cells, unsure)
-  _write(work, pathlib.Path(_OUT.value), cells, unsure)
+    _write(work, pathlib.Path(_OUT.value), cells, old)
+  _write(work, pathlib.Path(_OUT.value), cells, old)
 
 
 def _fingerprint(line: str) -> str:
@@ -97,14 +99,14 @@ def _write(
   work: pathlib.Path,
   out: pathlib.Path,
   cells: Mapping[str, str],
-  unsure: Collection[str],
+  old: Collection[str],
 ) -> None:
   """Writes the table of all cells that have been compiled so far."""
   entries = [_read(work / f"{_slug(name)}.json") for name in cells]
   entries = [e for e in entries if e and e["flags"] == cells[e["name"]]]
   out.mkdir(parents=True, exist_ok=True)
   (out / "pods.json").write_text(json.dumps(entries, indent=1) + "\n")
-  (out / "pods.md").write_text("\n".join(page.lines(entries, unsure)) + "\n")
+  (out / "pods.md").write_text("\n".join(page.lines(entries, old)) + "\n")
 
 
 def _slug(name: str) -> str:

@@ -107,9 +107,10 @@ def test_a_page_has_a_row_per_cell_with_every_column():
   assert "does not fit" in rows[3] and "127%" in rows[3]
   assert rows[4].endswith("not compiled |")
   assert "3 cells, 1 fit" in lines[2]
-  assert not any("without a look" in line for line in lines)
-  kept = page.lines(entries, names[:1])
-  assert any(line.startswith("1 of these rows were kept") for line in kept)
+  assert not any("marked" in line or "°" in line for line in lines)
+  marked = list(page.lines(entries, names[:1]))
+  assert any(line.startswith("1 rows, marked °") for line in marked)
+  assert sum(line.startswith(f"| {names[0]}° |") for line in marked) == 1
 
 
 def test_a_page_prints_the_ratio_of_compile_times():
