@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
 
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.sharding import MeshConfig, make_mesh
+from jaxvlm.tools import publish
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.freeze import merge_params, split_params
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
@@ -21,18 +21,6 @@ from tests import tiny
 
 OPTIMIZER = make_optimizer(OptimizerConfig(1e-2))
 MESH = make_mesh(MeshConfig(), jax.devices()[:1])
-
-
-@pytest.fixture(scope="module")
-def export():
-  """Returns the module; its flags are not those of another program."""
-  before = set(flags.FLAGS)
-  from jaxvlm.tools import export
-
-  yield export
-  del sys.modules["jaxvlm.tools.export"]
-  for name in set(flags.FLAGS) - before:
-    delattr(flags.FLAGS, name)
 
 
 @pytest.fixture(scope="module")
@@ -60,40 +48,38 @@ def assert_equal(found, expected):
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_all_parameters_and_what_lies_beside_them(tmp_path, model, export):
+def test_all_parameters_and_what_lies_beside_them(tmp_path, model):
   config, base = qwen2_5_vl.load_pretrained(model)
   trained = moved(base)
   where = saved(tmp_path / "c", model, trained, steps=(1, 2))
   out = tmp_path / "out"
-  assert export.export(model, where, out, MESH) == 2
+  assert publish.export(model, where, out, MESH) == 2
   found_config, found = qwen2_5_vl.load_pretrained(out)
   assert found_config == config
   assert_equal(found, jax.tree.map(lambda x: np.asarray(x) * 2, trained))
   for name in ("tokenizer.json", "tokenizer_config.json"):
     assert (out / name).read_bytes() == (model / name).read_bytes()
-  assert export.export(model, where, out, MESH, step=1) == 1
+  assert publish.export(model, where, out, MESH, step=1) == 1
   assert_equal(qwen2_5_vl.load_pretrained(out)[1], jax.device_get(trained))
 
 
-def test_a_trained_decoder_joins_its_frozen_tower(tmp_path, model, export):
+def test_a_trained_decoder_joins_its_frozen_tower(tmp_path, model):
   _, base = qwen2_5_vl.load_pretrained(model)
   part, rest = split_params(base, "visual/")
   where = saved(tmp_path / "c", model, moved(part), steps=(1,))
-  export.export(model, where, tmp_path / "out", MESH)
+  publish.export(model, where, tmp_path / "out", MESH)
   expected = merge_params(jax.device_get(moved(part)), rest)
   assert_equal(qwen2_5_vl.load_pretrained(tmp_path / "out")[1], expected)
 
 
-def test_a_merged_model_says_what_base_and_adapters_say(
-  tmp_path, model, export
-):
+def test_a_merged_model_says_what_base_and_adapters_say(tmp_path, model):
   config, base = qwen2_5_vl.load_pretrained(model)
   adapters = init_lora(
     base, jax.random.key(0), rank=2, alpha=4.0, pattern="model/"
   )
   adapters = jax.tree.map(lambda x: x + 0.1, adapters)
   where = saved(tmp_path / "c", model, adapters, steps=(1,))
-  export.export(model, where, tmp_path / "out", MESH)
+  publish.export(model, where, tmp_path / "out", MESH)
   _, merged = qwen2_5_vl.load_pretrained(tmp_path / "out")
   bound, batch = qwen2_5_vl.bind(config), tiny.batch()
   found, expected, before = (
@@ -105,7 +91,7 @@ def test_a_merged_model_says_what_base_and_adapters_say(
   assert np.abs(found - before).max() > 0.1
 
 
-def test_what_cannot_be_exported_is_named(tmp_path, model, export):
+def test_what_cannot_be_exported_is_named(tmp_path, model):
   _, base = qwen2_5_vl.load_pretrained(model)
   other = tmp_path / "other"
   tiny.write_folder(other, seed=1)
@@ -117,14 +103,14 @@ def test_what_cannot_be_exported_is_named(tmp_path, model, export):
     ((model, where, model), "the folder that the run began with"),
   ]:
     with pytest.raises(ValueError, match=message):
-      export.export(*arguments, MESH)
+      publish.export(*arguments, MESH)
   foreign = {"model": {"layers": {"gate": {"kernel": jnp.ones((2, 2))}}}}
   with pytest.raises(ValueError, match="layers/gate/kernel, which the model"):
-    export.joined(base, foreign)
+    publish.joined(base, foreign)
   file = next(f for f in sorted((where / "3").rglob("*")) if f.is_file())
   file.write_bytes(file.read_bytes() + b" ")
   with pytest.raises(ValueError, match="file .* has changed, expected a whole"):
-    export.export(model, where, out, MESH)
+    publish.export(model, where, out, MESH)
   assert not out.exists()
 
 

@@ -1,0 +1,119 @@
+"""A checkpoint of a run as a Hugging Face folder; adapters are merged.
+
+The parameters lie on the mesh all the time and leave it a layer at a time, so
+that no host holds the model: on a slice, the same command runs on every host.
+"""
+
+import pathlib
+import shutil
+
+import jax
+
+from jaxvlm import distributed, sharding
+from jaxvlm.models import lora, qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl.partition import RULES
+from jaxvlm.train import trained
+from jaxvlm.typing import Params
+
+# Copied beside the weights: tokenizer, chat template, picture settings.
+_BESIDE = (
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+  "generation_config.json",
+  "merges.txt",
+  "preprocessor_config.json",
+  "processor_config.json",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "video_preprocessor_config.json",
+  "vocab.json",
+)
+
+
+def export(
+  model: pathlib.Path,
+  checkpoints: pathlib.Path,
+  out: pathlib.Path,
+  mesh: jax.sharding.Mesh,
+  *,
+  step: int | None = None,
+) -> int:
+  """Writes a checkpoint as a folder that transformers loads.
+
+  Args:
+    model: folder that the run began with.
+    checkpoints: folder of the run.
+    out: folder to write; not `model`.
+    mesh: where the parameters lie meanwhile.
+    step: which checkpoint; default the newest whole one.
+
+  Returns:
+    The step.
+
+  Raises:
+    ValueError: no whole checkpoint, one of another model, or `out` is `model`.
+  """
+  if out.resolve() == model.resolve():
+    raise ValueError(
+      f"out is {out}, the folder that the run began with; expected another:"
+      " the checkpoint may need it again"
+    )
+  found, identity, tree = trained.load_trained(
+    checkpoints, mesh, RULES, step=step
+  )
+  student = identity.get("student")
+  if student not in (None, qwen2_5_vl.fingerprint(model)):
+    raise ValueError(
+      f"{checkpoints}: step {found} was trained from other weights than"
+      f" {model} holds; give the run's --model_dir"
+    )
+  config, base = qwen2_5_vl.load_sharded(model, mesh, None)
+  shapes = jax.eval_shape(joined, base, tree)
+  with jax.set_mesh(mesh):
+    params = jax.jit(
+      joined,
+      out_shardings=sharding.partition(mesh, shapes, RULES),
+      donate_argnums=0,
+    )(base, tree)
+  qwen2_5_vl.save_pretrained(out, config, params)
+  if distributed.is_writer():
+    for name in _BESIDE:
+      if (model / name).is_file():
+        shutil.copyfile(model / name, out / name)
+  return found
+
+
+def joined(base: Params, tree: Params) -> Params:
+  """Returns the base with what was trained in its place, in its dtype.
+
+  Raises:
+    ValueError: something trained that the base has not.
+  """
+  adapters, params = {}, base
+  for path, leaf in jax.tree.leaves_with_path(tree):
+    names = [key.key for key in path]
+    if names[-1].startswith("lora_"):
+      adapters = _with(adapters, names, leaf)
+    else:
+      params = _with(params, names, leaf.astype(_at(base, names).dtype))
+  return lora.merge_lora(params, adapters) if adapters else params
+
+
+def _at(tree: Params, names: list[str]) -> jax.Array:
+  for name in names:
+    if name not in tree:
+      raise ValueError(
+        f"the checkpoint trains {'/'.join(names)}, which the model has not:"
+        f" found {sorted(tree)[:8]}; give the run's --model_dir"
+      )
+    tree = tree[name]
+  return tree
+
+
+def _with(tree: Params, names: list[str], leaf: jax.Array) -> Params:
+  """Returns a copy of `tree` with one leaf put in."""
+  name, *rest = names
+  inner = _with(tree.get(name, {}), rest, leaf) if rest else leaf
+  return {**tree, name: inner}
