@@ -169,7 +169,9 @@ class Results:
       self._intervals[key] = (
         None
         if values is None
-        else bootstrap_interval(values, replicates=replicates)
+        else bootstrap_interval(
+          values, bounds=_bounds(metric), replicates=replicates
+        )
       )
     return self._intervals[key]
 
@@ -195,7 +197,7 @@ class Results:
     )
     means = (x - y).mean(axis=0)
     return Difference(
-      paired_bootstrap(x, y),
+      paired_bootstrap(x, y, bounds=_bounds(metric)),
       {seed: float(mean) for seed, mean in zip(seeds, means, strict=True)},
     )
 
@@ -292,6 +294,12 @@ def _scores(evaluation: Evaluation) -> Scores:
     "format": evaluation.format.mean(1, dtype=np.float64),
     "distinct_answers": _distinct(evaluation.answers),
   }
+
+
+def _bounds(metric: str) -> tuple[float, float] | None:
+  """Returns the least and largest value of a rate; None for what is none."""
+  rate = metric in ("accuracy", "format") or metric.startswith("pass@")
+  return (0.0, 1.0) if rate else None
 
 
 def _distinct(answers: Sequence[Sequence[str]]) -> np.ndarray:

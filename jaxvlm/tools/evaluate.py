@@ -66,7 +66,8 @@ def main(argv: list[str]) -> None:
         rows_of[f"pass@{k}"] = result.pass_at(k)
     rows_of["entropy (nats)"] = result.entropy()
     for label, values in rows_of.items():
-      i = bootstrap_interval(values)
+      bounds = None if label.startswith("entropy") else (0.0, 1.0)
+      i = bootstrap_interval(values, bounds=bounds)
       print(f"  {label:16s}{i.mean:7.3f}   [{i.low:.3f}, {i.high:.3f}]")
     if _OUT.value:
       out = pathlib.Path(_OUT.value)

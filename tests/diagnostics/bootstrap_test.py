@@ -6,6 +6,7 @@ import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from scipy import stats
 
 from jaxvlm.diagnostics import bootstrap, bootstrap_interval, paired_bootstrap
 
@@ -32,6 +33,59 @@ def test_coverage_is_near_the_claim():
     interval = bootstrap_interval(values, replicates=1000, seed=trial)
     covered += interval.low <= 1 / 3 <= interval.high
   assert 0.90 <= covered / 300 <= 0.99
+
+
+@pytest.mark.parametrize("n", [1, 5, 40])
+def test_all_or_nothing_is_the_exact_binomial_interval(n):
+  for hits in range(n + 1):
+    scores = np.arange(n) < hits
+    found = bootstrap_interval(scores, bounds=(0, 1))
+    expected = stats.binomtest(hits, n).proportion_ci(0.95, "exact")
+    assert found.mean == pytest.approx(hits / n)
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-9, atol=1e-12)
+    # The same scores on another scale, and each repeated by seeds.
+    moved = bootstrap_interval(4.0 * scores - 1, bounds=(-1, 3))
+    np.testing.assert_allclose(moved, 4 * np.array(found) - 1, atol=1e-12)
+    seeds = np.repeat(scores[:, None], 3, axis=1)
+    assert bootstrap_interval(seeds, bounds=(0, 1)) == found
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.02, 0.08, 0.5, 0.97, 0.999])
+def test_exact_intervals_cover_near_the_ends(rate):
+  # Exactly, by summing the binomial over every possible count.
+  n = 40
+  covered = 0.0
+  for hits in range(n + 1):
+    interval = bootstrap_interval(np.arange(n) < hits, bounds=(0, 1))
+    inside = interval.low <= rate <= interval.high
+    covered += inside * stats.binom.pmf(hits, n, rate)
+  assert covered >= 0.95
+
+
+@pytest.mark.parametrize("n", [2, 10, 40])
+def test_equal_scores_cover_whatever_the_rare_ones_are(n):
+  # Hardest for the rule: nearly all problems score v, the rest a bound.
+  low, v, high = 0.0, 0.5, 1.0
+  rare = np.linspace(0, 1, 400)[1:]
+  for other in (low, high):
+    mean = (1 - rare) * v + rare * other
+    interval = bootstrap_interval(np.full(n, v), bounds=(low, high))
+    outside = (mean < interval.low) | (mean > interval.high)
+    # Equal scores that mislead are rarer than the tail.
+    assert np.all((1 - rare[outside]) ** n <= 0.025)
+    assert outside.any()
+
+
+def test_no_difference_anywhere_is_no_certainty():
+  a = np.random.default_rng(7).random((40, 3))
+  found = paired_bootstrap(a, a, bounds=(0, 1))
+  share = 1 - 0.025 ** (1 / 40)
+  np.testing.assert_allclose(found, (0.0, -share, share), rtol=1e-12)
+
+
+def test_bounds_leave_other_scores_to_the_bootstrap():
+  values = np.random.default_rng(8).random(30)
+  assert bootstrap_interval(values, bounds=(0, 1)) == bootstrap_interval(values)
 
 
 def test_paired_coverage_and_gain_from_pairing():
@@ -119,6 +173,8 @@ def test_one_problem_says_nothing_of_others():
     ([1.0, np.nan], {}, "1 non-finite"),
     ([1.0, 2.0], {"confidence": 95}, "confidence: got 95"),
     ([1.0, 2.0], {"replicates": 0}, "replicates: got 0"),
+    ([1.0, 2.0], {"bounds": (0, 1)}, "values: got 1.0 to 2.0, expected 0 to 1"),
+    ([1.0, 2.0], {"bounds": (2, 2)}, "bounds: got"),
   ],
 )
 def test_errors_name_the_argument(values, kwargs, named):
