@@ -8,16 +8,20 @@ import dataclasses
 import io
 import math
 import pathlib
+import struct
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from jaxvlm.data.layout import Grid, VisionLayout
 
 # OpenAI CLIP's statistics, which the family was trained with.
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-_FORMATS = ("PNG", "JPEG", "WEBP")
+# What Pillow decodes itself or by a library that comes with it; others (EPS,
+# WMF, …) start programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
 _MAX_ASPECT = 200
 # A 10 kB PNG can unpack to hundreds of megabytes; refuse before decoding.
 _MAX_DECODED_PIXELS = 50_000_000
@@ -67,14 +71,19 @@ def grid_of(
   return 1, h // layout.patch, w // layout.patch
 
 
-def _name(source: str | pathlib.Path | bytes) -> str:
+def _name(source: object) -> str:
   """Returns what to call a picture in a message."""
-  return "in memory" if isinstance(source, bytes) else str(source)
+  return str(source) if isinstance(source, str | pathlib.Path) else "in memory"
 
 
 def _open(source: str | pathlib.Path | bytes) -> Image.Image:
   """Opens a picture without decoding it; refuses formats and bombs."""
   name = _name(source)
+  if not isinstance(source, str | pathlib.Path | bytes):
+    raise ValueError(
+      f"picture has type {type(source).__name__}, expected a path, encoded"
+      " bytes or an array uint8 [H, W, 3]"
+    )
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
     image = Image.open(stream, formats=_FORMATS)
@@ -83,7 +92,7 @@ def _open(source: str | pathlib.Path | bytes) -> Image.Image:
   except UnidentifiedImageError as e:  # its text holds a memory address
     raise ValueError(
       f"picture {name} cannot be identified: expected a whole file in one of"
-      f" {', '.join(_FORMATS)}; convert it"
+      f" {', '.join(_FORMATS)}; convert it to PNG"
     ) from e
   except Exception as e:
     raise ValueError(
@@ -97,45 +106,124 @@ def _open(source: str | pathlib.Path | bytes) -> Image.Image:
   return image
 
 
+def _from_array(array: np.ndarray) -> Image.Image:
+  """Returns an array as a picture of mode L, RGB or RGBA."""
+  channels = array.shape[2:]
+  if array.dtype != np.uint8 or channels not in ((), (3,), (4,)):
+    raise ValueError(
+      f"picture has dtype {array.dtype} and shape {array.shape}, expected"
+      " uint8 [H, W, 3], [H, W, 4] or [H, W]"
+    )
+  if array.ndim < 2 or not array.size:
+    raise ValueError(
+      f"picture has shape {array.shape}: expected both sides positive"
+    )
+  return Image.fromarray(array)
+
+
+def _exif_stands_behind_the_pixels(image: Image.Image) -> bool:
+  """Returns whether a PNG carries EXIF or XMP after its picture data.
+
+  Pillow decodes the picture to find out. Here the lengths of the chunks are
+  read and their contents passed over.
+  """
+  names = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+  stream = image.fp
+  before = stream.tell()
+  stream.seek(8)  # the signature
+  pixels = found = False
+  while not found and len(head := stream.read(8)) == 8:
+    length, kind = struct.unpack(">I4s", head)
+    start = stream.tell()
+    pixels |= kind == b"IDAT"
+    if pixels and kind in (b"tEXt", b"zTXt", b"iTXt"):
+      found = stream.read(min(length, 32)).startswith(names)
+    elif pixels:
+      found = kind == b"eXIf"
+    stream.seek(start + length + 4)  # the checksum
+  stream.seek(before)
+  return found
+
+
+def _orientation(image: Image.Image) -> int:
+  """Returns the EXIF orientation that Pillow would apply, 1 if none."""
+  late = image.format == "PNG" and _exif_stands_behind_the_pixels(image)
+  # `PngImageFile.getexif` decodes every picture that has no EXIF in front.
+  exif = image.getexif() if late else Image.Image.getexif(image)
+  return exif.get(ExifTags.Base.Orientation, 1)
+
+
 def size_of(source: str | pathlib.Path | bytes | np.ndarray) -> tuple[int, int]:
-  """Returns (width, height) from the header alone."""
-  if isinstance(source, np.ndarray):
-    return source.shape[1], source.shape[0]
-  with _open(source) as image:
-    return image.size
-
-
-def load(source: str | pathlib.Path | bytes | np.ndarray) -> Image.Image:
-  """Returns an RGB picture: the first frame, as stored.
-
-  Transparency is dropped, as the processor does. An EXIF orientation is not
-  applied: neither the processor nor Qwen's own loader does, and the survey
-  would have to decode pictures to learn their size. 16-bit gray keeps its
-  high byte, where Pillow's conversion would turn all but black into white.
-
-  Args:
-    source: path, encoded bytes, or u8[H, W, 3].
+  """Returns the (width, height) that `load` gives, from the header alone.
 
   Raises:
     FileNotFoundError, ValueError: naming the picture and what is wrong.
   """
   if isinstance(source, np.ndarray):
-    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
-      raise ValueError(
-        f"picture has dtype {source.dtype} and shape {source.shape}, expected"
-        " uint8 [H, W, 3]"
-      )
-    return Image.fromarray(source)
+    return _from_array(source).size
   with _open(source) as image:
     try:
-      if image.mode.startswith("I"):
-        high = (np.asarray(image) >> 8).astype(np.uint8)
-        return Image.fromarray(high).convert("RGB")
-      return image.convert("RGB")
+      turned = _orientation(image) in _TURNED
+    except Exception as e:  # Pillow raises SyntaxError, struct.error…
+      raise ValueError(
+        f"picture {_name(source)} cannot be read: {e}; expected a whole file"
+      ) from e
+    if image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2:
+      return image.size  # Pillow has exchanged the sides already
+    return image.size[::-1] if turned else image.size
+
+
+def load(source: str | pathlib.Path | bytes | np.ndarray) -> Image.Image:
+  """Returns an RGB picture: the first frame, upright, on white.
+
+  The EXIF orientation is applied, as transformers' `load_image` does when it
+  opens a file. Transparency is laid on white, as its processor does: ink on a
+  transparent ground has black behind it, and would drown. One thing differs:
+  16-bit gray keeps its high byte, where Pillow's conversion would turn all
+  but black into white.
+
+  Args:
+    source: path, encoded bytes, or u8[H, W, 3], u8[H, W, 4] (the last is
+      alpha) or u8[H, W] (gray).
+
+  Raises:
+    FileNotFoundError, ValueError: naming the picture and what is wrong.
+  """
+  if isinstance(source, np.ndarray):
+    return _on_white(_from_array(source))
+  with _open(source) as image:
+    try:
+      return _on_white(ImageOps.exif_transpose(image))
     except Exception as e:  # Pillow raises OSError, SyntaxError, struct.error…
       raise ValueError(
         f"picture {_name(source)} cannot be decoded: {e}; expected a whole file"
+        " of 8-bit colors or of 8- or 16-bit gray; save it again as PNG"
       ) from e
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+  """Returns any picture as RGB; transparency becomes white.
+
+  RGB' = α · RGB + (1 − α) · 255, in Pillow's 8-bit arithmetic. Transparent is
+  what an alpha channel, a palette entry or a color key says.
+  """
+  key = image.info.get("transparency")
+  if image.mode in ("I", "F"):
+    raise ValueError(
+      f"its shades are 32-bit numbers (mode {image.mode}), which have no black"
+      " and white"
+    )
+  if image.mode.startswith("I;16"):
+    shades = np.asarray(image)
+    high = (shades >> 8).astype(np.uint8)
+    return Image.fromarray(
+      high if key is None else np.where(shades == key, np.uint8(255), high)
+    ).convert("RGB")
+  if key is None and "A" not in image.getbands():
+    return image.convert("RGB")
+  image = image.convert("RGBA")
+  white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+  return Image.alpha_composite(white, image).convert("RGB")
 
 
 def patchify(

@@ -73,8 +73,8 @@ def test_survey_drops_name_row_and_reason(encoder, tmp_path, caplog):
   cut = tmp_path / "cut.png"
   Image.fromarray(picture(60, 60)).save(cut)
   cut.write_bytes(cut.read_bytes()[:20])
-  gif = tmp_path / "picture.gif"
-  Image.fromarray(picture(60, 60)).save(gif)
+  ppm = tmp_path / "picture.ppm"
+  Image.fromarray(picture(60, 60)).save(ppm)
   empty = tmp_path / "empty.png"
   empty.touch()
   bad = {
@@ -84,7 +84,7 @@ def test_survey_drops_name_row_and_reason(encoder, tmp_path, caplog):
     ),
     "cut": (row("cut", images=(cut,)), "cut.png cannot be"),
     "empty file": (row("empty file", images=(empty,)), "empty.png cannot be"),
-    "format": (row("format", images=(gif,)), "picture.gif cannot be"),
+    "format": (row("format", images=(ppm,)), "picture.ppm cannot be"),
     "one bad of two": (
       row("one bad of two", images=(picture(56, 56), b"no picture")),
       "in memory cannot be",
