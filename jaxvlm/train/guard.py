@@ -15,7 +15,8 @@ class Guard(NamedTuple):
   """What was seen lately, in ring buffers of W entries.
 
   Attributes:
-    losses: f32[W] the last finite losses, spikes included.
+    losses: f32[W] the last finite losses of steps that had a gradient, spikes
+      included.
     grad_norms: f32[W] the gradient norms of the same steps.
     count: i32[] pairs ever written; the next one goes to `count mod W`.
     skipped_in_row: i32[] steps skipped since the last good one.
@@ -57,16 +58,26 @@ def check(
 
   ok = finite(ℓ) ∧ finite(g) ∧ ℓ − mean(ℓ) ≤ k·std(ℓ) ∧ g − mean(g) ≤ k·std(g)
 
-  over the last W finite pairs before this one, std with n − 1: the rule of
-  OLMo-core's SkipStepOptimizer. A spike enters the history, so that a lasting
-  new level is accepted in the end; a pair with a NaN or an infinity does not.
+  over the last W remembered pairs before this one, std with n − 1: the rule
+  of OLMo-core's SkipStepOptimizer, with two exceptions for training where most
+  steps teach nothing (GRPO on hard problems: every group has one reward).
+
+  A step whose gradient is exactly 0 is never a spike and is not remembered:
+  among zeros, any step with an ordinary gradient would be one. And a history
+  without spread (std ≤ 2⁻²⁰·max|x|, rounding) calls nothing a spike: it does
+  not say how far values of its kind go.
+
+  A spike enters the history, so that a lasting new level is accepted in the
+  end; a pair with a NaN or an infinity does not. Gradients that are small but
+  not 0 are remembered: where fewer than 1 in 1 + k² (37) is an ordinary one
+  among them, the ordinary one is a spike.
 
   Args:
     guard: the history.
     loss: f32[] loss of the step at hand.
     grad_norm: f32[] its gradient norm, before clipping.
     sigmas: k, how many standard deviations above the mean are a spike.
-    minimum: pairs needed before anything counts as a spike.
+    minimum: remembered pairs needed before anything counts as a spike.
 
   Returns:
     (ok bool[], the history with this step in it).
@@ -88,22 +99,26 @@ def check(
     mean = jnp.sum(jnp.where(written, history, 0.0)) / jnp.maximum(seen, 1)
     squares = jnp.where(written, (history - mean) ** 2, 0.0)
     std = jnp.sqrt(jnp.sum(squares) / jnp.maximum(seen - 1, 1))
+    # Unwritten entries are 0. The mean of equal numbers is not quite they.
+    spread = std > 2.0**-20 * jnp.max(jnp.abs(history))
     # Asked this way round, a history whose squares overflow skips nothing.
-    return value - mean > sigmas * std
+    return spread & (value - mean > sigmas * std)
 
   finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
   spike = spikes(loss, guard.losses) | spikes(grad_norm, guard.grad_norms)
-  ok = finite & ~(spike & (seen >= minimum))
+  teaches = grad_norm != 0
+  ok = finite & ~(spike & teaches & (seen >= minimum))
 
   slot = guard.count % window
+  remembered = finite & teaches
 
   def write(history, value):
-    return history.at[slot].set(jnp.where(finite, value, history[slot]))
+    return history.at[slot].set(jnp.where(remembered, value, history[slot]))
 
   return ok, Guard(
     losses=write(guard.losses, loss),
     grad_norms=write(guard.grad_norms, grad_norm),
-    count=guard.count + finite,
+    count=guard.count + remembered,
     skipped_in_row=jnp.where(ok, 0, guard.skipped_in_row + 1),
     skipped_total=guard.skipped_total + ~ok,
   )

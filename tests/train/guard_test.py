@@ -20,17 +20,19 @@ VALUES = st.one_of(
   st.floats(0.5, 1.5, width=32),
   st.floats(0.5, 1.5, width=32),
   st.floats(-2.0, 2e4, width=32),
-  st.sampled_from([math.nan, math.inf, -math.inf]),
+  st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1.0]),
 )
 
 
 def excess(value, history):
-  """How far above mean + k·std, in float64; None before the minimum."""
+  """How far above mean + k·std, in float64; −∞ where nothing is a spike."""
   recent = history[-WINDOW:]
   if len(recent) < MINIMUM:
     return -math.inf
-  limit = statistics.fmean(recent) + SIGMAS * statistics.stdev(recent)
-  return value - limit
+  spread = statistics.stdev(recent)
+  if spread <= 2**-20 * max(map(abs, recent)):
+    return -math.inf
+  return value - (statistics.fmean(recent) + SIGMAS * spread)
 
 
 @hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
@@ -42,6 +44,8 @@ def test_equals_the_plain_python_rule(pairs):
     ok, state = check(state, loss, norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
       expected = False
+    elif norm == 0:  # no gradient: taken, not remembered
+      expected = True
     else:
       over = max(excess(loss, losses), excess(norm, norms))
       # A decision nearer than float32 resolves may go either way.
@@ -75,7 +79,7 @@ def steady(steps=20):
     (1.01, 2.005, True),
     (1.5, 2.005, False),  # one spike is enough, in either
     (1.01, 2.5, False),
-    (-50.0, 0.0, True),  # far below is no spike
+    (-50.0, 0.1, True),  # far below is no spike
     (math.nan, 2.0, False),
     (1.0, math.inf, False),
     (-math.inf, 2.0, False),
@@ -134,8 +138,65 @@ def test_huge_finite_values_do_not_lock_the_guard():
     assert bool(ok)
 
 
+def test_a_history_without_spread_calls_nothing_a_spike():
+  for usual, then in ((0.1, 0.3), (3.3e7, 1e9), (1.0, 1.0 + 1e-6)):
+    state = guards.init(WINDOW)
+    for _ in range(2 * WINDOW):
+      _, state = check(state, usual, usual)
+    ok, state = check(state, then, usual)
+    assert bool(ok)
+    ok, _ = check(state, usual, then)
+    assert bool(ok)
+
+
+def decisions_of(losses, norms):
+  """Returns ok of every step under the defaults of a run."""
+
+  @jax.jit
+  def run(pairs):
+    def body(state, pair):
+      ok, state = guards.check(state, *pair)
+      return state, ok
+
+    return jax.lax.scan(body, guards.init(), pairs)
+
+  state, ok = run((jnp.float32(losses), jnp.float32(norms)))
+  return np.asarray(ok), state
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.02, 0.1, 0.5])
+def test_rare_ordinary_gradients_are_taken_and_a_real_spike_is_not(rate):
+  rng = np.random.default_rng(3)
+  steps = round(300 / rate)
+  teaches = rng.random(steps) < rate
+  norms = np.where(teaches, np.exp(0.3 * rng.normal(size=steps)), 0.0)
+  losses = np.where(teaches, 0.02 * rng.normal(size=steps), 0.0)
+  ok, state = decisions_of(losses, norms)
+  assert np.all(ok[~teaches])
+  assert np.mean(ok[teaches]) > 0.98
+  assert int(state.count) == teaches.sum()
+  last = np.flatnonzero(teaches)[-1]
+  for spiking in (losses, norms):
+    changed = spiking.copy()
+    changed[last] = 50.0
+    pair = (changed, norms) if spiking is losses else (losses, changed)
+    assert not decisions_of(*pair)[0][last]
+
+
+def test_a_step_without_gradient_is_taken_whatever_its_loss():
+  before = steady()
+  ok, state = check(before, 1e6, 0.0)
+  assert bool(ok) and int(state.count) == int(before.count)
+  ok, state = check(before, math.nan, 0.0)
+  assert not bool(ok) and int(state.skipped_in_row) == 1
+  for _ in range(2 * WINDOW):  # zeros do not push the history out
+    _, state = check(state, 0.0, 0.0)
+  np.testing.assert_array_equal(state.losses, before.losses)
+  np.testing.assert_array_equal(state.grad_norms, before.grad_norms)
+
+
 def test_runs_in_a_scan_and_donates():
-  losses = jnp.ones((50,)).at[40].set(1e3)
+  losses = (1.0 + 0.01 * (jnp.arange(50) % 2)).at[40].set(1e3)
 
   @functools.partial(jax.jit, donate_argnums=0)
   def run(state, losses):
