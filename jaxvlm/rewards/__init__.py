@@ -2,6 +2,12 @@
 
 from jaxvlm.rewards.answers import extract_boxed, normalize
 from jaxvlm.rewards.geometry3k import geometry3k_reward
-from jaxvlm.rewards.math import grade
+from jaxvlm.rewards.math import canonical, grade
 
-__all__ = ["extract_boxed", "geometry3k_reward", "grade", "normalize"]
+__all__ = [
+  "canonical",
+  "extract_boxed",
+  "geometry3k_reward",
+  "grade",
+  "normalize",
+]

@@ -1,28 +1,34 @@
-"""Exact numbers such as 4√3, 12/5·√11 and 25π, read from text.
+"""Exact numbers such as 4√3, 12/5·√11, ∛2 and 25π, read from text.
 
 A reward runs on text that a policy optimizes against, so nothing here hands
 it to an evaluator: a recursive-descent parser over a fixed alphabet computes
-in Q(√2, √3, √5, …)[π] with bounds on length, depth and digits. Two values are
-equal exactly when their canonical forms are.
+in Q(all real roots of primes)[π] with bounds on length, depth and digits. Two
+values are equal exactly when their canonical forms are.
 """
 
 import functools
-import math
 import re
 from fractions import Fraction
 
-# A number is Σ q·√d·π^k over keys (d, k), d squarefree, no q zero. Square
-# roots of distinct squarefree numbers are independent over Q, and π over all
+# Exponents of primes are multiples of 1/_PARTS, a multiple of 2 … 10: roots of
+# every degree up to _MAX_DEGREE.
+_PARTS = 5040
+# √2·∛3 is ((2, 2520), (3, 1680)): primes ascending, 0 < exponent < _PARTS.
+Root = tuple[tuple[int, int], ...]
+# A number is Σ q·r·π^k over keys (r, k), no q zero. Products of roots of
+# different primes are independent over Q (Besicovitch 1940), and π over all
 # of them, so that this form is unique.
-Number = dict[tuple[int, int], Fraction]
+Number = dict[tuple[Root, int], Fraction]
 
 _MAX_LENGTH = 200
 _MAX_DEPTH = 16
-_MAX_TERMS = 16
+_MAX_TERMS = 8
 _MAX_BITS = 512
 _MAX_EXPONENT = 64
-_MAX_RADICAND = 10**9
-_ONE: Number = {(1, 0): Fraction(1)}
+_MAX_DEGREE = 10
+_MAX_PRIMES = 16
+_MAX_RADICAND = 10**8
+_ONE: Number = {((), 0): Fraction(1)}
 _TOKEN = re.compile(
   r"(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
   r"|(?P<name>\\?(?:frac|sqrt|pi|cdot|times|div))(?![a-z])"
@@ -41,7 +47,7 @@ def parse(text: str) -> Number | None:
   """Returns the exact value of `text`, None if it has none here.
 
   Reads integers, decimals, + − * / ^, implicit products, parentheses and
-  braces, mixed numbers, \\frac, \\sqrt and \\pi.
+  braces, mixed numbers, \\frac, \\sqrt, \\sqrt[n], roots as powers and \\pi.
 
   Args:
     text: a normalized answer, ASCII, without blanks.
@@ -52,6 +58,30 @@ def parse(text: str) -> Number | None:
     return _Parser(text).parse()
   except Unreadable:
     return None
+
+
+def write(value: Number) -> str:
+  """Returns one text for each value, which `parse` reads as the same value.
+
+  Args:
+    value: as `parse` returns it.
+  """
+  text = ""
+  for (root, k), q in sorted(value.items()):
+    text += "-" if q < 0 else "+" if text else ""
+    factors = [f"{p}^{{{Fraction(e, _PARTS)}}}" for p, e in root]
+    if k:
+      factors.append(f"\\pi^{{{k}}}")
+    if abs(q) != 1 or not factors:
+      whole = q.denominator == 1
+      factors.insert(
+        0,
+        f"{abs(q.numerator)}"
+        if whole
+        else f"\\frac{{{abs(q.numerator)}}}{{{q.denominator}}}",
+      )
+    text += "*".join(factors)
+  return text or "0"
 
 
 class _Parser:
@@ -134,7 +164,7 @@ class _Parser:
     if not numerator < denominator:
       return None
     self._at += 8
-    return _canonical({(1, 0): whole + Fraction(numerator, denominator)})
+    return _canonical({((), 0): whole + Fraction(numerator, denominator)})
 
   def _factor(self) -> Number:
     value = self._base()
@@ -157,7 +187,7 @@ class _Parser:
     kind, text = self._tokens[self._at]
     self._at += 1
     if kind == "number":
-      return _canonical({(1, 0): _decimal(text)})
+      return _canonical({((), 0): _decimal(text)})
     if text in _CLOSING:
       value = self._expression()
       if not self._take(_CLOSING[text]):
@@ -167,9 +197,12 @@ class _Parser:
       numerator = self._group()
       return _multiply(numerator, _inverse(self._group()))
     if text == "sqrt":
-      return _root(_rational(self._group()))
+      degree = Fraction(2)
+      if self._peek() == "[":
+        degree = _rational(self._base())
+      return _real_root(self._group(), degree)
     if text == "pi":
-      return {(1, 1): Fraction(1)}
+      return {((), 1): Fraction(1)}
     raise Unreadable(f"{text!r} was not expected")
 
   def _group(self) -> Number:
@@ -187,9 +220,9 @@ def _canonical(value: Number) -> Number:
   value = {key: q for key, q in value.items() if q}
   if len(value) > _MAX_TERMS:
     raise Unreadable("too many terms")
-  for (d, k), q in value.items():
+  for (root, k), q in value.items():
     bits = max(q.numerator.bit_length(), q.denominator.bit_length())
-    if bits > _MAX_BITS or d.bit_length() > _MAX_BITS or abs(k) > _MAX_EXPONENT:
+    if bits > _MAX_BITS or len(root) > _MAX_PRIMES or abs(k) > _MAX_EXPONENT:
       raise Unreadable("too large")
   return value
 
@@ -207,88 +240,128 @@ def _scale(a: Number, factor: Fraction) -> Number:
 
 def _multiply(a: Number, b: Number) -> Number:
   total: Number = {}
-  for (d, k), q in a.items():
-    for (e, m), r in b.items():
-      common = math.gcd(d, e)
-      key = (d // common * (e // common), k + m)
-      total[key] = total.get(key, Fraction(0)) + q * r * common
+  for (root, k), q in a.items():
+    for (other, m), r in b.items():
+      whole, product = _reduced(root + other)
+      key = (product, k + m)
+      total[key] = total.get(key, Fraction(0)) + q * r * whole
   return _canonical(total)
 
 
+@functools.lru_cache(maxsize=4096)
+def _reduced(powers: Root) -> tuple[Fraction, Root]:
+  """Returns Π p^(e/_PARTS) as a rational times a root; any order, any e."""
+  exponents: dict[int, int] = {}
+  for prime, exponent in powers:
+    exponents[prime] = exponents.get(prime, 0) + exponent
+  rational, root = Fraction(1), []
+  for prime, exponent in sorted(exponents.items()):
+    whole, rest = divmod(exponent, _PARTS)
+    if abs(whole) > _MAX_BITS:
+      raise Unreadable("too large")
+    rational *= Fraction(prime) ** whole
+    if rest:
+      root.append((prime, rest))
+  return rational, tuple(root)
+
+
 def _inverse(a: Number) -> Number:
-  """Returns 1/a, by multiplying with conjugates until no root is left."""
+  """Returns 1/a, by multiplying with conjugates until one term is left."""
   if not a:
     raise Unreadable("division by zero")
-  powers = {k for _, k in a}
-  if len(powers) > 1:
+  if len({k for _, k in a}) > 1:
     raise Unreadable("division by a sum with π")
-  inverse: Number = {(1, -powers.pop()): Fraction(1)}
-  rest = {(d, 0): q for (d, _), q in a.items()}
-  while any(d > 1 for d, _ in rest):
-    prime = _smallest_prime(max(d for d, _ in rest))
+  inverse, rest = _ONE, a
+  while len(rest) > 1:
+    # A prime that not all terms share alike.
+    primes = {term for root, _ in rest for term in root}
+    prime, exponent = max(
+      p for p in primes if not all(p in root for root, _ in rest)
+    )
+    if any(e * 2 != _PARTS for p, e in primes if p == prime):
+      raise Unreadable("division by a sum with a root that is not square")
     conjugate = {
-      (d, k): -q if d % prime == 0 else q for (d, k), q in rest.items()
+      (root, k): -q if (prime, exponent) in root else q
+      for (root, k), q in rest.items()
     }
     # rest = A + B√p, so rest·conjugate = A² − pB² has no √p; it is not zero,
     # because no sum of independent roots is.
     rest = _multiply(rest, conjugate)
     inverse = _multiply(inverse, conjugate)
-  return _scale(inverse, 1 / rest[1, 0])
+  (((root, k), q),) = rest.items()
+  rational, flipped = _reduced(tuple((p, -e) for p, e in root))
+  return _multiply(inverse, {(flipped, -k): rational / q})
 
 
 def _rational(a: Number) -> Fraction:
-  if any(key != (1, 0) for key in a):
-    raise Unreadable("a root of a root, or an irrational exponent")
-  return a.get((1, 0), Fraction(0))
+  if any(key != ((), 0) for key in a):
+    raise Unreadable("an irrational exponent or degree")
+  return a.get(((), 0), Fraction(0))
 
 
-def _root(q: Fraction) -> Number:
+def _real_root(a: Number, degree: Fraction) -> Number:
+  """Returns ᵈ√a as \\sqrt[d] means it: odd roots of negatives are real."""
+  if degree.denominator != 1 or not 2 <= degree <= _MAX_DEGREE:
+    raise Unreadable("a root of this degree")
+  if degree % 2 and len(a) == 1 and min(a.values()) < 0:
+    return _scale(_root(_scale(a, Fraction(-1)), int(degree)), Fraction(-1))
+  return _root(a, int(degree))
+
+
+def _root(a: Number, degree: int) -> Number:
+  """Returns the positive root of a number of one term."""
+  if not a:
+    return {}
+  if len(a) > 1:
+    raise Unreadable("a root of a sum")
+  (((root, k), q),) = a.items()
   if q < 0:
     raise Unreadable("a root of a negative number")
-  if not q:
-    return {}
-  # √(a/b) = √(ab)/b.
-  square, free = _square_free(q.numerator * q.denominator)
-  return _canonical({(free, 0): Fraction(square, q.denominator)})
+  if k % degree or _PARTS % degree or any(e % degree for _, e in root):
+    raise Unreadable("a root of this degree")
+  part = _PARTS // degree
+  rational, found = _reduced(
+    (
+      *((p, e // degree) for p, e in root),
+      *((p, n * part) for p, n in _factors(q.numerator)),
+      *((p, -n * part) for p, n in _factors(q.denominator)),
+    )
+  )
+  return _canonical({(found, k // degree): rational})
 
 
 def _power(a: Number, exponent: Fraction) -> Number:
-  if exponent == Fraction(1, 2):
-    return _root(_rational(a))
-  if exponent.denominator != 1 or abs(exponent) > _MAX_EXPONENT:
+  if abs(exponent) > _MAX_EXPONENT or exponent.denominator > _MAX_DEGREE:
     raise Unreadable("an exponent out of range")
+  if exponent.denominator > 1:
+    a = _root(a, exponent.denominator)
   if exponent < 0:
     a = _inverse(a)
-  result = _ONE
-  for _ in range(abs(int(exponent))):
-    result = _multiply(result, a)
+  result, left = _ONE, abs(exponent.numerator)
+  while left:
+    if left % 2:
+      result = _multiply(result, a)
+    left //= 2
+    if left:
+      a = _multiply(a, a)
   return result
 
 
 @functools.lru_cache(maxsize=4096)
-def _square_free(n: int) -> tuple[int, int]:
-  """Returns (s, d) with n = s²·d and d squarefree."""
+def _factors(n: int) -> tuple[tuple[int, int], ...]:
+  """Returns the primes of n with how often each divides it."""
   if n > _MAX_RADICAND:
     raise Unreadable("a radicand too large to factor")
-  square, free, factor = 1, 1, 2
-  while factor * factor <= n:
-    while n % (factor * factor) == 0:
-      n //= factor * factor
-      square *= factor
-    if n % factor == 0:
-      n //= factor
-      free *= factor
-    factor += 1
-  return square, free * n
-
-
-def _smallest_prime(n: int) -> int:
-  """Returns the smallest prime factor of a squarefree n > 1."""
-  if n > _MAX_RADICAND:
-    raise Unreadable("a radicand too large to factor")
+  found = []
   factor = 2
   while factor * factor <= n:
-    if n % factor == 0:
-      return factor
-    factor += 1
-  return n
+    times = 0
+    while n % factor == 0:
+      n //= factor
+      times += 1
+    if times:
+      found.append((factor, times))
+    factor += 1 if factor == 2 else 2
+  if n > 1:
+    found.append((n, 1))
+  return tuple(found)

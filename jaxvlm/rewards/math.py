@@ -5,19 +5,21 @@ normalization; otherwise equal in value, where an integer must be written as
 an integer and a fraction in lowest terms, and no decimal is rounded.
 
 Different on purpose:
-  * `60°` (Unicode), `m\\angle A = 60`, `\\mathrm{units}` and `2^{3}` for 8 are
-    right; mathruler fails them.
+  * `60°` (Unicode), `m\\angle A = 60`, `∠2 = 60`, `\\overarc{AB} = 60`,
+    `\\mathrm{units}` and `2^{3}` for 8 are right; mathruler fails them.
+  * A unit is left out where only one side has it, as mathruler does; where
+    both state one, it must be the same: 12 cm is neither 12 m nor 12 cm^2.
   * A simpler form of an answer that is itself not simple is right: 2 for
     \\frac{2}{1}, 4 for \\sqrt{16}, \\frac{1}{2} for \\frac{2}{4}.
   * No unknowns, no `1e3`: what is no number (`7:15`, `x+1`) is compared as
-    text.
+    text. So are sets and `≈ 60`: who writes ≈ does not state the value.
   * Values are compared exactly by `exact`, never by sympy.
 """
 
 import re
 from fractions import Fraction
 
-from jaxvlm.rewards import answers, exact
+from jaxvlm.rewards import answers, exact, units
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _INTEGER_POWER = re.compile(r"[0-9]+\^(?:[0-9]|\{[0-9]+\})")
@@ -32,11 +34,9 @@ def grade(prediction: str | None, answer: str) -> bool:
     prediction: the predicted answer, without its box; None is wrong.
     answer: the right answer.
   """
-  predicted, right = (
-    answers.normalize(prediction or ""),
-    answers.normalize(answer),
-  )
-  if not predicted:
+  predicted, predicted_unit = answers.read(prediction or "")
+  right, right_unit = answers.read(answer)
+  if not predicted or not units.agree(predicted_unit, right_unit):
     return False
   if predicted == right:
     return True
@@ -56,6 +56,25 @@ def grade(prediction: str | None, answer: str) -> bool:
     return False
   value = exact.parse(right)
   return value is not None and value == exact.parse(predicted)
+
+
+def canonical(answer: str) -> str:
+  """Returns one text for all spellings of an answer; "" for no answer.
+
+  What `grade` takes for each other has the same text, so that answers can be
+  counted. `grade` alone makes no classes: it asks for a form (120/2 is not 60,
+  60 is 120/2) and 5 cm and 5 m are both 5. Here the value decides, whatever
+  its form and unit.
+
+  Args:
+    answer: a predicted or right answer, without its box.
+  """
+  spelling = answers.normalize(answer)
+  if items := _TUPLE.fullmatch(spelling):
+    inside = ",".join(map(canonical, items[1].split(",")))
+    return f"{spelling[0]}{inside}{spelling[-1]}"
+  value = exact.parse(spelling)
+  return spelling if value is None else exact.write(value)
 
 
 def _is_integer(text: str) -> bool:

@@ -18,6 +18,10 @@ from jaxvlm.rewards import answers, extract_boxed
     (r"\boxed{ 12 }", "12"),
     (r"\boxed{}", ""),
     (r"\boxed{\boxed{5}}", "5"),
+    (r"\boxed {5}", "5"),
+    (r"so \fbox{5}", "5"),
+    (r"\boxed{5} and \fbox{6}", "5"),
+    (r"\fbox{6} and \boxed{5", None),
     (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
     (r"\boxed{\}}", r"\}"),
     (r"$$\boxed{4\sqrt{3}}$$", r"4\sqrt{3}"),
@@ -60,6 +64,8 @@ def test_balanced_content_is_returned_whole(content, before):
     "\\boxed{" + "\\" * 32_000,
     "}" * 32_000 + "\\boxed{1}",
     "\\boxed{1}" * 3600,
+    "\\boxed" + " " * 32_000,
+    "\\fbox{" * 6000,
     "\\boxed{" + "{}" * 50_000,
   ],
 )
@@ -154,7 +160,8 @@ def test_normalizing_never_fails_and_is_quick(text):
 @pytest.mark.parametrize(
   "unit",
   ["{", "}", " ", "\\text{", "\\frac", "1 ", "m ", "1,000", "\\,", "= ", "x=",
-   "^{\\circ", "sq. ", "square ", "\u2003", "\\text{}", "()", "(", "- "],
+   "^{\\circ", "{}", "A ", "5 ", "5 cm ", "A_{", "5 per ", "x=(", "area of ",
+   "\\angle ", "sq. ", "square ", "\u2003", "\\text{}", "()", "(", "- "],
 )  # fmt: skip
 @pytest.mark.parametrize("size", [300, 100_000])
 def test_repetitions_do_not_backtrack(unit, size):

@@ -13,8 +13,17 @@ from jaxvlm.rewards import exact
 
 def _float(value):
   return sum(
-    float(q) * math.sqrt(d) * math.pi**k for (d, k), q in value.items()
+    float(q) * math.prod(p ** (e / exact._PARTS) for p, e in root) * math.pi**k
+    for (root, k), q in value.items()
   )
+
+
+def _surds(value):
+  """Returns Σ q·√d·π^k as {(d, k): q}; only square roots."""
+  assert all(2 * e == exact._PARTS for root, _ in value for _, e in root)
+  return {
+    (math.prod(p for p, _ in root), k): q for (root, k), q in value.items()
+  }
 
 
 def _pairs():
@@ -80,7 +89,7 @@ def test_division_inverts_any_sum_of_roots(terms):
   if value == {}:
     assert inverse is None
   else:
-    assert exact.parse(f"({text})*(1/({text}))") == {(1, 0): Fraction(1)}
+    assert exact.parse(f"({text})*(1/({text}))") == exact._ONE
 
 
 @pytest.mark.parametrize(
@@ -107,7 +116,66 @@ def test_division_inverts_any_sum_of_roots(terms):
   ],
 )
 def test_known_values(text, expected):
-  assert exact.parse(text) == expected
+  assert _surds(exact.parse(text)) == expected
+
+
+@pytest.mark.parametrize(
+  ("text", "same"),
+  [
+    (r"\sqrt[3]{8}", "2"),
+    (r"\sqrt[3]{-8}", "-2"),
+    (r"\sqrt[3]{5}", "5^{1/3}"),
+    (r"\sqrt[4]{9}", r"\sqrt{3}"),
+    (r"\sqrt[6]{27}", r"\sqrt{3}"),
+    (r"\sqrt[3]{16}", r"2\sqrt[3]{2}"),
+    (r"\frac{1}{\sqrt[3]{2}}", r"\frac{\sqrt[3]{4}}{2}"),
+    (r"\sqrt{\sqrt{2}}", r"\sqrt[4]{2}"),
+    (r"\sqrt[3]{\sqrt{64}}", "2"),
+    (r"\sqrt[3]{2}\sqrt{2}", r"\sqrt[6]{32}"),
+    (r"\sqrt{\pi^2}", r"\pi"),
+    (r"\sqrt[3]{\frac{8}{27}}", "2/3"),
+    ("8^{2/3}", "4"),
+    ("4^{-0.5}", "0.5"),
+    (r"\frac{1}{\sqrt[4]{2}(1+\sqrt{3})}", r"\frac{\sqrt{3}-1}{2\sqrt[4]{2}}"),
+  ],
+)
+def test_roots_of_any_degree(text, same):
+  value = exact.parse(text)
+  assert value is not None and value == exact.parse(same)
+
+
+def _real(text):
+  """Strategy-free reference: `text` in floating point, by Python's own math."""
+  return math.prod(n ** (1 / d) for n, d in text)
+
+
+@hypothesis.given(
+  st.lists(
+    st.tuples(st.integers(1, 200), st.integers(2, 10)), min_size=1, max_size=4
+  ),
+  st.lists(
+    st.tuples(st.integers(1, 200), st.integers(2, 10)), min_size=1, max_size=4
+  ),
+)
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_products_of_roots_agree_with_floating_point(above, below):
+  over, under = (
+    "".join(f"\\sqrt[{d}]{{{n}}}" for n, d in roots) for roots in (above, below)
+  )
+  value = exact.parse(f"\\frac{{{over}}}{{{under}}}")
+  expected = _real(above) / _real(below)
+  assert _float(value) == pytest.approx(expected, rel=1e-9)
+
+
+@hypothesis.given(_pairs())
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_what_is_written_is_read_as_the_same(pair):
+  value = exact.parse(pair[0])
+  hypothesis.assume(value is not None)
+  text = exact.write(value)
+  hypothesis.assume(len(text) <= 200)
+  assert exact.parse(text) == value
+  assert exact.write(exact.parse(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -115,7 +183,10 @@ def test_known_values(text, expected):
   [
     "", "+", "1+", "(1", "1)", "x", "2x", "1..2", "1 2", "2.5.5", "1/0",
     r"\frac{1}{0}", r"\frac{1}", r"\sqrt", r"\sqrt{-1}", r"\sqrt{1+\sqrt{2}}",
-    r"\sqrt[3]{8}", "2^{0.3}", "2^3^2", r"2^{\pi}", "1e5", "1_000", "٣", "１２",
+    r"\sqrt[1]{8}", r"\sqrt[11]{8}", r"\sqrt[0]{8}", r"\sqrt[-2]{4}",
+    r"\sqrt[3]8", r"\sqrt[4]{-16}", r"\sqrt[2.5]{4}", r"\sqrt[\pi]{4}",
+    "(-8)^{1/3}", r"\sqrt{\pi}", r"1/(\sqrt[3]{2}+1)",
+    "2^{0.03}", "2^3^2", r"2^{\pi}", "1e5", "1_000", "٣", "１２",
     "0x10", "__import__('os')", "7:15", "(2,3)", r"\frac{1}{1+\pi}", "2**3",
     r"\picdot", "1;2",
   ],
@@ -131,15 +202,17 @@ def test_what_is_no_number(text):
     "1^{999999999999}",
     "(0.5+0.5)^{-99999999}",
     r"\sqrt{1000000000000000003}",
-    r"1/(1+\sqrt{999999937}\sqrt{999999929})",
-    r"1/(1+\sqrt{999999937}\sqrt{999999929}\sqrt{2})",
+    "(1+2^.1+2^.2+2^.3)^63" * 8,
+    "".join(f"\\sqrt{{{n}}}" for n in range(99999800, 99999999, 17)),
+    r"1/(1+\sqrt{99999989}\sqrt{99999971})",
+    r"1/(1+\sqrt{99999989}\sqrt{99999971}\sqrt{2})",
     "(" * 200,
     "-(" * 100,
     "9^{9^{9}}",
     "((((9^64)^64)^64)^64)^64",
     "9" * 199,
     "0." + "3" * 190,
-    r"\sqrt{999999937}" * 12,
+    r"\sqrt{99999989}" * 12,
     r"\sqrt{" * 30 + "2" + "}" * 30,
     "(" * 100 + "1" + ")" * 100,
     "{" * 100 + "1" + "}" * 100,
@@ -147,28 +220,28 @@ def test_what_is_no_number(text):
     "1/(2^.5+3^.5+5^.5+7^.5)" * 8,
     "1/(2^.5+3^.5+5^.5+7^.5+11^.5+13^.5+17^.5)",
     "(1+2^.5+3^.5+5^.5+7^.5)^64",
-    r"1/(1+\sqrt{999999937}+\sqrt{999999929})" * 4,
+    r"1/(1+\sqrt{99999989}+\sqrt{99999971})" * 4,
     "-" * 200,
     "1+" * 100,
     "1/" * 99 + "3",
   ],
 )
 def test_bombs_end_quickly(text):
-  exact._square_free.cache_clear()
+  exact._factors.cache_clear()
   start = time.perf_counter()
   exact.parse(text[:200])
   assert time.perf_counter() - start < 1.0
 
 
 def test_depth_is_bounded():
-  assert exact.parse("(" * 15 + "1" + ")" * 15) == {(1, 0): Fraction(1)}
+  assert exact.parse("(" * 15 + "1" + ")" * 15) == exact._ONE
   assert exact.parse("(" * 16 + "1" + ")" * 16) is None
   # Each nested argument is a level too.
   assert exact.parse(r"\frac{1}{" * 16 + "2" + "}" * 16) is None
 
 
 def test_text_that_is_too_long_is_not_read():
-  assert exact.parse("1" + "+1" * 99) == {(1, 0): Fraction(100)}
+  assert exact.parse("1" + "+1" * 99) == {((), 0): Fraction(100)}
   assert exact.parse("1" + "+1" * 100) is None
 
 

@@ -4,9 +4,11 @@ import json
 import pathlib
 import time
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
-from jaxvlm.rewards import grade
+from jaxvlm.rewards import canonical, geometry3k_reward, grade
 
 _DATA = pathlib.Path(__file__).resolve().parents[2] / "../shared/data"
 
@@ -37,6 +39,59 @@ _RIGHT = [
   ("50%", "50"),
   (r"50\%", "50"),
   (r"12\sqrt{3}\,\mathrm{units}", r"12\sqrt{3}"),
+  (r"\angle 3 = 52^\circ", "52"),
+  (r"m\angle 3=52", "52"),
+  ("∠3 = 52°", "52"),
+  (r"m(\angle 3) = 52", "52"),
+  (r"\text{m}\angle{RST} = 52", "52"),
+  (r"\overarc{RS} = 52^\circ", "52"),
+  (r"m\overset{\frown}{RS} = 52", "52"),
+  (r"m \widehat{RST} = 52", "52"),
+  ("mRST = 52", "52"),
+  (r"\sin R = \frac{3}{5}", r"\frac{3}{5}"),
+  (r"\theta = 52", "52"),
+  ("θ=52", "52"),
+  ("x_1 = 7", "7"),
+  ("RS = TU = 7", "7"),
+  (r"\text{Area} = 7", "7"),
+  (r"\text{The area of } \triangle RST = 7\text{ cm}^2", "7"),
+  (r"A_{\text{shaded}} = 7\pi", r"7\pi"),
+  ("= 7", "7"),
+  # The same unit in another spelling, or only on one side.
+  ("7 centimetres", "7 cm"),
+  (r"7\,\mathrm{cm}", "7 cm"),
+  ("7", "7 cm"),
+  ("7 cm", "7"),
+  (r"7\text{ cm}^2", "7 square centimeters"),
+  ("7 sq. ft.", r"7\text{ ft}^{2}"),
+  ("7 feet squared", "7 ft²"),
+  ("7 units", "7 cm"),
+  ("7 square units", "7 cm^2"),
+  ("7 miles per hour", "7 mi/h"),
+  ("7 m/s", "7 meters per second"),
+  ("52°", "52 degrees"),
+  ("7 percent", r"7\%"),
+  # Parentheses, boxes and braces around the whole.
+  ("(7)", "7"),
+  ("[7]", "7"),
+  ("((7))", "7"),
+  (r"\left(-7\right)", "-7"),
+  ("(D)", "D"),
+  (r"\mathrm{(D)}", "D"),
+  (r"\textbf{D}", "(D)"),
+  ("(x = 7)", "7"),
+  ("(7 cm)", "7"),
+  ("(52)^\\circ", "52"),
+  ("7{}", "7"),
+  ("52{}^\\circ", "52"),
+  ("{}7", "7"),
+  ("7\\ ", "7"),
+  ("7\\\\", "7"),
+  (r"\text{7\sqrt{5}}", r"7\sqrt{5}"),
+  (r"\mathbf{\frac{7}{\text{5}}}", r"\frac{7}{5}"),
+  (r"\fbox{7}", "7"),
+  (r"\boxed{7}", "7"),
+  ("((1, 2))", "(1,2)"),
   # Integers and decimals.
   ("12.0", "12"),
   ("80", "80.0"),
@@ -74,7 +129,14 @@ _RIGHT = [
   (r"\frac{2}{\sqrt{3}-1}", r"\sqrt{3}+1"),
   (r"25\pi", "25π"),
   (r"\pi \cdot 5^2", r"25\pi"),
+  # Other roots.
+  (r"3\sqrt[3]{2}", r"\sqrt[3]{54}"),
+  ("∛54", r"3\sqrt[3]{2}"),
+  ("54^{1/3}", r"3\sqrt[3]{2}"),
+  (r"\sqrt[4]{25}", r"\sqrt{5}"),
+  (r"\sqrt[3]9", "∛9"),
   # A simpler form of an answer that is not simple.
+  ("2", r"\sqrt[3]{8}"),
   ("2", r"\frac{2}{1}"),
   ("4", r"\sqrt{16}"),
   (r"\frac{1}{2}", r"\frac{2}{4}"),
@@ -89,6 +151,59 @@ _WRONG = [
   ("", "60"),
   ("$$", "60"),
   ("61", "60"),
+  # No names, or more than a name.
+  (r"\angle 2 = 61", "60"),
+  ("2 = 60", "60"),
+  ("not = 60", "60"),
+  ("no = 60", "60"),
+  (r"\not= 60", "60"),
+  (r"x \ne 60", "60"),
+  ("x ≠ 60", "60"),
+  ("x != 60", "60"),
+  ("x == 60", "60"),
+  ("x > 60", "60"),
+  (r"x \ge 60", "60"),
+  ("x = 60 = 61", "60"),
+  ("x = 60 or x = 70", "60"),
+  ("60 or 70", "60"),
+  (r"\pm 60", "60"),
+  (r"\approx 60", "60"),
+  (r"x \approx 60", "60"),
+  ("7", "x = 60"),
+  # Brackets that hold more than one answer, or none.
+  ("(60, 3)", "60"),
+  ("(60", "60"),
+  ("60)", "60"),
+  ("(60]", "60"),
+  ("[0, 60]", "60"),
+  ("(0; 60)", "60"),
+  ("60, (60)", "60"),
+  ("(6)(0)", "60"),
+  ("6{}0", "60"),
+  ("6°0", "60"),
+  (r"\text{60", "60"),
+  ("()", "60"),
+  ("({})", "60"),
+  ("(B)", "A"),
+  ("(60)", "(60, 60)"),
+  (r"\{1, 2\}", r"\{2, 1\}"),
+  # Another unit.
+  ("7 m", "7 cm"),
+  ("7 cm^2", "7 cm"),
+  ("7 cm", "7 cm^2"),
+  ("7 cm^3", "7 square cm"),
+  ("7 units", "7 cm^2"),
+  ("7 units", "7 minutes"),
+  ("7 mi/h", "7 mi"),
+  ("7 km/h", "7 m/h"),
+  ("52 cm", "52°"),
+  (r"52\%", r"52^\circ"),
+  ("700 cm", "7 m"),
+  ("7 radians", "7"),
+  # Roots.
+  (r"\sqrt[3]{9}", r"\sqrt{9}"),
+  (r"\sqrt[3]{9}", r"\sqrt[4]{9}"),
+  (r"\sqrt[3]{216000}", "60"),
   ("-60", "60"),
   ("6 0", "60"),
   ("60 61", "60"),
@@ -144,6 +259,75 @@ def test_right(prediction, answer):
 @pytest.mark.parametrize(("prediction", "answer"), _WRONG)
 def test_wrong(prediction, answer):
   assert not grade(prediction, answer)
+
+
+# Answers of one class in many spellings; classes are told apart.
+_CLASSES = [
+  [
+    "7",
+    "7.0",
+    "7°",
+    "x = 7",
+    r"\frac{14}{2}",
+    "(7)",
+    "7 cm",
+    "7 m",
+    "+7",
+    "07",
+  ],
+  ["0.5", ".5", "1/2", r"\frac12", r"\frac{2}{4}", r"2^{-1}"],
+  [r"7\sqrt{3}", "7√3", r"\sqrt{147}", r"\frac{21}{\sqrt{3}}"],
+  [r"\sqrt[3]{16}", "2∛2"],
+  [r"7\pi", "7π", r"\frac{14\pi}{2}"],
+  ["(1, 2)", "(1.0,2)", r"\left(\frac{2}{2}, 2\right)"],
+  ["[1, 2]"],
+  ["(2, 1)"],
+  ["D", "(d)", r"\text{(D)}"],
+  ["x+1"],
+  ["-7", "−7"],
+  ["", "$$", "()", "{}"],
+  ["0", "0.0", "-0", "7-7"],
+]
+
+
+def test_canonical_makes_the_classes():
+  texts = [{canonical(answer) for answer in c} for c in _CLASSES]
+  assert [len(found) for found in texts] == [1] * len(_CLASSES)
+  assert len(set.union(*texts)) == len(_CLASSES)
+
+
+@pytest.mark.parametrize(("prediction", "answer"), _RIGHT)
+def test_what_is_graded_right_is_of_one_class(prediction, answer):
+  assert canonical(prediction) == canonical(answer)
+
+
+_PIECES = [
+  *"0123456789.,/^+-=x°√π$%()[]{}",
+  "\\frac{1}{2}", "\\sqrt{3}", "\\sqrt[3]{2}", " cm", " m^2", "m\\angle ",
+  "\\text{", "7", "12", "\\ ", " ",
+]  # fmt: skip
+_TEXTS = st.lists(st.sampled_from(_PIECES), max_size=7).map("".join)
+
+
+@hypothesis.given(st.lists(_TEXTS, min_size=2, max_size=6))
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_classes_of_any_text(texts):
+  for a in texts:
+    assert canonical(canonical(a)) == canonical(a)
+    for b in texts:
+      if grade(a, b):
+        assert canonical(a) == canonical(b)
+
+
+@hypothesis.given(st.text(max_size=40) | _TEXTS, st.text(max_size=40) | _TEXTS)
+@hypothesis.settings(max_examples=200, deadline=None)
+def test_a_reward_is_always_a_finite_number(response, answer):
+  hypothesis.assume(answer.strip())
+  for text in (response, f"<think></think>\\boxed{{{response}}}"):
+    rewards = geometry3k_reward(text, answer)
+    assert set(rewards) == {"overall", "accuracy", "format"}
+    for value in rewards.values():
+      assert type(value) is float and 0 <= value <= 1
 
 
 def _records():
