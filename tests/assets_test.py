@@ -48,7 +48,7 @@ def _accuracy(model, rows, group=2):
     group=group,
     sampling=Sampling(),
     max_new_tokens=model.encoder.max_new_tokens,
-    eos_ids=(chat.eos_id,),
+    eos_ids=chat.eos_ids,
     pad_id=chat.pad_id,
     vocab_size=chat.vocab_size,
   )

@@ -31,7 +31,7 @@ def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
     group=_SAMPLES,
     sampling=Sampling(),
     max_new_tokens=encoder.max_new_tokens,
-    eos_ids=(chat.eos_id,),
+    eos_ids=chat.eos_ids,
     pad_id=chat.pad_id,
     vocab_size=chat.vocab_size,
   )

@@ -94,10 +94,17 @@ def check_folder(
 
 
 def check_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
-  """Raises unless both models read the same tokens."""
+  """Raises unless both models read the same tokens and end at the same."""
   if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
     raise ValueError(
       f"student and teacher have different vocabularies ({student.vocab_size}"
       f" and {teacher.vocab_size} tokens): a divergence between them is"
       " defined on the same tokens only; use models of one family"
+    )
+  if set(student.eos_ids) != set(teacher.eos_ids):
+    raise ValueError(
+      "student and teacher end their answers at different tokens,"
+      f" {student.eos_ids} and {teacher.eos_ids}: expected the same, because"
+      " one list serves both; copy the generation_config.json of one folder"
+      " into the other"
     )

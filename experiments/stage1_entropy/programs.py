@@ -65,7 +65,7 @@ def make_programs(
       "group": group,
       "sampling": Sampling(temperature),
       "max_new_tokens": study.data.max_new_tokens,
-      "eos_ids": (chat.eos_id,),
+      "eos_ids": chat.eos_ids,
       "pad_id": chat.pad_id,
       **vocab,
     }

@@ -8,6 +8,7 @@ one thing it would do for us, repeating the image placeholder, is done here.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -31,15 +32,28 @@ class Chat:
   Attributes:
     tokenizer: a transformers fast tokenizer.
     layout: turns a picture's grid into a number of image tokens.
+    listed_ends: the end tokens that the folder's generation_config.json lists.
   """
 
   tokenizer: Any
   layout: VisionLayout
+  listed_ends: tuple[int, ...] = ()
 
   @functools.cached_property
   def eos_id(self) -> int:
-    """The end of a turn, with which every completion ends."""
+    """The end of a turn, as the template writes it; what SFT teaches."""
     return self._id(END_OF_TURN)
+
+  @functools.cached_property
+  def eos_ids(self) -> tuple[int, ...]:
+    """All tokens that end a completion, `eos_id` first.
+
+    As in transformers' `generate`, those that the folder lists; and the
+    tokenizer's own, for folders without a list.
+    """
+    own = self.tokenizer.eos_token_id
+    ends = (self.eos_id, *(() if own is None else (own,)), *self.listed_ends)
+    return tuple(dict.fromkeys(ends))
 
   @functools.cached_property
   def pad_id(self) -> int:
@@ -56,10 +70,12 @@ class Chat:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """A digest of the tokenizer's rules and of the chat template."""
+    """A digest of the tokenizer's rules, chat template and end tokens."""
     rules = self.tokenizer.backend_tokenizer.to_str()
     template = self.tokenizer.chat_template or ""
-    return hashlib.sha256(f"{rules}\0{template}".encode()).hexdigest()
+    ends = (self.tokenizer.eos_token, self.listed_ends)
+    everything = f"{rules}\0{template}\0{ends}"
+    return hashlib.sha256(everything.encode()).hexdigest()
 
   def _id(self, token: str) -> int:
     found = self.tokenizer.convert_tokens_to_ids(token)
@@ -114,11 +130,10 @@ class Chat:
     return [*self._encode(text), self.eos_id]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """Returns the text of an answer, up to the end of the turn."""
-    ids = list(ids)
-    if self.eos_id in ids:
-      ids = ids[: ids.index(self.eos_id)]
-    return self.tokenizer.decode(ids, skip_special_tokens=True)
+    """Returns the text of an answer, up to the first end token."""
+    ends = frozenset(self.eos_ids)
+    kept = list(itertools.takewhile(lambda id: id not in ends, ids))
+    return self.tokenizer.decode(kept, skip_special_tokens=True)
 
 
 def _check_plain(name: str, text: str) -> None:
@@ -136,7 +151,8 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
 
   Raises:
     FileNotFoundError: no folder or no tokenizer in it.
-    ValueError: no chat template.
+    ValueError: no chat template, a generation_config.json that cannot be read
+      or lists an end that is no token.
   """
   from transformers import AutoTokenizer  # slow to import
 
@@ -157,4 +173,38 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
       f"{folder} has no chat template: expected chat_template.jinja,"
       " chat_template.json, or the field in tokenizer_config.json"
     )
-  return Chat(tokenizer, vision)
+  return Chat(tokenizer, vision, _listed_ends(folder, len(tokenizer)))
+
+
+def _listed_ends(folder: pathlib.Path, vocab_size: int) -> tuple[int, ...]:
+  """Returns `eos_token_id` of generation_config.json: a token, many, or none.
+
+  Raises:
+    ValueError: the file is broken or lists what is no token.
+  """
+  path = folder / "generation_config.json"
+  if not path.is_file():
+    return ()
+  try:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    listed = config.get("eos_token_id")
+  except (ValueError, AttributeError) as e:
+    raise ValueError(
+      f"{path} is no JSON object ({e}): expected the file of the model's"
+      " folder, with eos_token_id; copy it again, or remove it to end"
+      f" completions at {END_OF_TURN} and the tokenizer's eos_token alone"
+    ) from e
+  ends = listed if isinstance(listed, list) else [listed]
+  if listed is None:
+    ends = []
+  wrong = [
+    end
+    for end in ends
+    if type(end) is not int or not 0 <= end < vocab_size  # bool is an int
+  ]
+  if wrong:
+    raise ValueError(
+      f"{path}: eos_token_id lists {wrong}, expected token ids of this"
+      f" folder's tokenizer, 0 … {vocab_size - 1}; use the files of one folder"
+    )
+  return tuple(ends)

@@ -82,8 +82,8 @@ class Word(NamedTuple):
   Attributes:
     completion: the number of the answer, 0 … n − 1.
     token: its id.
-    text: what it adds to the text; empty for special tokens and while a
-      character is not whole.
+    text: what it adds to the text; empty for special tokens, end tokens and
+      while a character is not whole.
     entropy: of the distribution it was drawn from, nats.
     last: whether the answer ends here.
   """
@@ -109,7 +109,7 @@ def prepare(chat: Chat, request: Request, *, max_positions: int) -> Ready:
       of the template, the prompt is too long, a stop string cannot be
       produced.
   """
-  ends = stop_table(chat.tokenizer, request.stop, (chat.eos_id,)).transitions
+  ends = stop_table(chat.tokenizer, request.stop, chat.eos_ids).transitions
   row = Row("question", request.question, "", tuple(request.images))
   budget = PixelBudget(_MIN_PIXELS, request.max_pixels)
   encoder = Encoder(chat, budget, (), request.max_new_tokens)
@@ -155,7 +155,7 @@ def answer(
     group=request.n,
     sampling=request.sampling,
     max_new_tokens=request.max_new_tokens,
-    eos_ids=(chat.eos_id,),
+    eos_ids=chat.eos_ids,
     pad_id=chat.pad_id,
     vocab_size=chat.vocab_size,
     ends=ready.ends,
@@ -169,5 +169,7 @@ def answer(
         ended = piece.finished[0, i] and column == columns[-1]
         last = bool(ended or drawn[i] == request.max_new_tokens)
         token = int(tokens[i, column])
-        text = reader.read(token) + (reader.end() if last else "")
+        # An end token may be an ordinary added one, which decoding shows.
+        text = "" if token in chat.eos_ids else reader.read(token)
+        text += reader.end() if last else ""
         yield Word(i, token, text, float(entropies[i, column]), last)

@@ -35,7 +35,7 @@ class Folder:
       group=group,
       sampling=sampling,
       max_new_tokens=max_new_tokens,
-      eos_ids=(self.chat.eos_id,),
+      eos_ids=self.chat.eos_ids,
       pad_id=self.chat.pad_id,
       vocab_size=self.chat.vocab_size,
     )

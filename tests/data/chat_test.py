@@ -241,6 +241,55 @@ def test_padding_may_be_the_unknown_token_too(tmp_path):
   assert loaded.image_token_id == 151655
 
 
+def ending(folder: pathlib.Path, listed) -> chat.Chat:
+  """Returns the chat of a small folder with a generation_config.json."""
+  tokenizer.build(CORPUS, folder, vocab_size=300)
+  text = listed if isinstance(listed, str) else json.dumps(listed)
+  (folder / "generation_config.json").write_text(text)
+  return chat.load(folder, QWEN)
+
+
+def test_a_folder_lists_the_tokens_that_end_an_answer(tmp_path, nano):
+  turn, text = nano.eos_id, nano.pad_id
+  call = nano.tokenizer.convert_tokens_to_ids("</tool_call>")
+  assert nano.eos_ids == (turn,)  # no file
+  for listed, ends in (
+    ({}, (turn,)),
+    ({"eos_token_id": None}, (turn,)),
+    ({"eos_token_id": text}, (turn, text)),
+    ({"eos_token_id": [turn, text], "pad_token_id": text}, (turn, text)),
+    ({"eos_token_id": [text, call, text]}, (turn, text, call)),
+  ):
+    loaded = ending(tmp_path, listed)
+    assert loaded.eos_ids == ends
+    # A turn that we write still ends as the template ends it.
+    assert loaded.eos_id == turn == loaded.completion("70")[-1]
+    five, seven = loaded.completion("5")[:-1], loaded.completion("7")[:-1]
+    for end in ends:
+      # Neither what follows the first end nor the end itself is the answer.
+      assert loaded.decode([*five, end, *seven, turn]) == "5"
+    assert loaded.decode([*five, *seven]) == "57"
+
+
+def test_the_tokenizers_own_end_counts_without_a_list(tmp_path):
+  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  path = tmp_path / "tokenizer_config.json"
+  config = json.loads(path.read_text())
+  path.write_text(json.dumps({**config, "eos_token": "<|endoftext|>"}))
+  loaded = chat.load(tmp_path, QWEN)
+  assert loaded.eos_ids == (loaded.eos_id, loaded.pad_id)
+
+
+@pytest.mark.parametrize(
+  "text",
+  ["", "{", "[151645]", "null", '{"eos_token_id": "<|im_end|>"}']
+  + [f'{{"eos_token_id": {ends}}}' for ends in ("-1", "300", "[true]", "1.0")],
+)
+def test_a_list_of_ends_that_cannot_be_is_named(tmp_path, text):
+  with pytest.raises(ValueError, match=r"generation_config\.json"):
+    ending(tmp_path, text)
+
+
 # Templates: ours against the official one, on random conversations.
 
 TEXT = st.text(max_size=8)
@@ -310,7 +359,7 @@ print("done")
   assert done.stdout.strip() == "done", done.stderr
 
 
-def test_the_fingerprint_knows_vocabulary_and_template(tmp_path):
+def test_the_fingerprint_knows_vocabulary_template_and_ends(tmp_path):
   def made(name, corpus=CORPUS, template=None):
     folder = tmp_path / name
     tokenizer.build(corpus, folder, vocab_size=300)
@@ -328,3 +377,5 @@ def test_the_fingerprint_knows_vocabulary_and_template(tmp_path):
   other = tokenizer.CHAT_TEMPLATE.replace("helpful", "silent")
   assert other != tokenizer.CHAT_TEMPLATE
   assert made("d", template=other).fingerprint != before
+  ends = ending(tmp_path / "b", {"eos_token_id": first.pad_id})
+  assert ends.fingerprint != before

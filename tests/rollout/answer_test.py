@@ -3,6 +3,8 @@
 A random model writes random bytes: broken characters in plenty.
 """
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from jaxvlm.data.chat import IMAGE_PAD
 from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
 from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.answer import Request, answer, prepare
-from jaxvlm.sampling import Sampling
+from jaxvlm.rollout.stream import Piece
+from jaxvlm.sampling import Draw, Sampling
+from jaxvlm.tools import folder
 from tests import tiny
 
 LENGTH, N = 13, 2
@@ -59,7 +63,7 @@ def test_a_stream_is_the_rollout_of_the_same_seed(loaded, said):
     group=N,
     sampling=Sampling(),
     max_new_tokens=LENGTH,
-    eos_ids=(chat.eos_id,),
+    eos_ids=chat.eos_ids,
     pad_id=chat.pad_id,
     vocab_size=chat.vocab_size,
   )
@@ -111,6 +115,41 @@ def test_a_stop_string_ends_an_answer_with_its_token(loaded, said):
     assert heard == whole
   else:
     assert heard.count(stop) == 1 and whole.startswith(heard)
+
+
+@pytest.mark.parametrize("end", ["<|endoftext|>", "</tool_call>", "x"])
+def test_every_end_token_of_the_folder_ends_an_answer(loaded, monkeypatch, end):
+  """Of a model that says "what", the end, "which": special, added, a word."""
+  config, params, chat = loaded
+  (end,) = chat.tokenizer.encode(end)
+  chat = dataclasses.replace(chat, listed_ends=(chat.pad_id, end))
+  script = [*chat.tokenizer.encode("what"), end, *chat.tokenizer.encode("on")]
+
+  def recite(*args, ends, eos_ids, **options):
+    state = 0
+    for token in script:
+      state = ends[state, token]
+      finished = np.full((1, 1), state == len(ends) - 1)
+      assert finished[0, 0] == (token in eos_ids)
+      columns = Draw(*[np.full((1, 1, 1), token)] * 5)
+      yield Piece(columns, np.ones((1, 1, 1), bool), finished)
+      if finished.all():
+        return
+
+  monkeypatch.setattr("jaxvlm.rollout.answer.stream", recite)
+  (words,) = listen((config, params, chat), Request("x", max_new_tokens=99))
+  assert [w.token for w in words] == script[: script.index(end) + 1]
+  assert words[-1].last and not words[-1].text
+  text = "".join(w.text for w in words)
+  assert text == chat.decode([w.token for w in words]) == "what"
+
+
+def test_a_folders_sampler_knows_all_its_ends(loaded, monkeypatch):
+  config, params, chat = loaded
+  chat = dataclasses.replace(chat, listed_ends=(7, chat.pad_id))
+  monkeypatch.setattr(folder, "make_generate", lambda model, **told: told)
+  told = folder.Folder(config, params, chat).sampler(1, Sampling(), 4)
+  assert told["eos_ids"] == (chat.eos_id, 7, chat.pad_id)
 
 
 def test_text_alone_is_answered(loaded):

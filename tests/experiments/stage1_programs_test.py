@@ -1,0 +1,26 @@
+"""Programs of the study: what its samplers are told."""
+
+import dataclasses
+
+from experiments.stage1_entropy import config, programs
+from jaxvlm import assets
+from jaxvlm.tools import folder
+
+
+def test_every_sampler_ends_at_all_end_tokens_of_the_folder(monkeypatch):
+  told = []
+  for name in ("make_generate", "make_refill"):
+    monkeypatch.setattr(
+      programs, name, lambda *args, **options: told.append(options["eos_ids"])
+    )
+  model, chat = folder.describe(str(assets.folder("nano-base")))
+  chat = dataclasses.replace(chat, listed_ends=(chat.pad_id,))
+  study = config.laptop()
+  slots = dataclasses.replace(study.grpo.slots, rows=4)
+  refilled = dataclasses.replace(
+    study, grpo=dataclasses.replace(study.grpo, slots=slots)
+  )
+  for some in (study, refilled):
+    told.clear()
+    programs.make_programs(some, model, model, chat)
+    assert told == [(chat.eos_id, chat.pad_id)] * 4
