@@ -20,6 +20,7 @@ FLOORS = {
   "jaxvlm.headlayout": -1,  # … and the part that knows of a mesh
   "jaxvlm.tokenstats": 0,
   "jaxvlm.assets": 0,
+  "jaxvlm.jsonfile": 0,
   "jaxvlm.losses": 1,
   "jaxvlm.rewards": 1,
   "jaxvlm.diagnostics": 1,
