@@ -24,6 +24,7 @@ def check(config: StudyConfig) -> None:
     )
   at_least_one = {
     "evaluation.every": config.evaluation.every,
+    "evaluation.endpoint_evaluations": config.evaluation.endpoint_evaluations,
     "keep_checkpoints": config.keep_checkpoints,
   }
   for name in ("sft_early", "sft_over", "opd", "grpo"):

@@ -13,6 +13,7 @@ from experiments.stage1_entropy.results import (
   TEACHER,
   WARM_STARTS,
   Point,
+  Policy,
   Results,
 )
 from experiments.stage1_entropy.rules import (
@@ -37,8 +38,8 @@ from jaxvlm.diagnostics import Interval
 def contrast(
   results: Results,
   label: str,
-  a: Point,
-  b: Point,
+  a: Policy,
+  b: Policy,
   problem_set: str,
   metric: str,
   judge: Judge,

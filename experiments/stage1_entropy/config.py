@@ -101,6 +101,9 @@ class EvaluationConfig:
   samples: int = _help("samples per problem (pass@k up to this)", 16)
   prompts: int = _help("problems in a batch", 30)
   temperature: float = _help("sampling temperature", 1.0)
+  endpoint_evaluations: int = _help(
+    "the RL endpoint is the mean of so many last evaluations", 1
+  )
 
 
 @dataclasses.dataclass(frozen=True)

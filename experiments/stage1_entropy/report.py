@@ -118,7 +118,8 @@ def _summary(results: Results, findings: Sequence[Finding]) -> str:
     ),
     _phrase(
       results,
-      "after {step} steps of the same GRPO their in-domain accuracy in % is {}",
+      "after {step} steps of the same GRPO{mean} their in-domain accuracy in % "
+      "is {}",
       "endpoint",
       "accuracy",
       1,
@@ -162,8 +163,20 @@ def _phrase(
       parts.append(f"{value} ({NAMES[arm]})")
   if not parts:
     return ""
-  text = form.format(", ".join(parts), step=results.last_rl_step)
+  several = results.endpoint_steps
+  text = form.format(
+    ", ".join(parts),
+    step=results.last_rl_step,
+    mean=f" (mean of the evaluations at steps {_listed(several)})"
+    if len(several) > 1
+    else "",
+  )
   return text[0].upper() + text[1:] + "."
+
+
+def _listed(steps: Sequence[int]) -> str:
+  *most, last = map(str, steps)
+  return f"{', '.join(most)} and {last}" if most else last
 
 
 _CLAIM = Markup("""\

@@ -47,6 +47,20 @@ class Point(NamedTuple):
   step: int
 
 
+class Span(NamedTuple):
+  """One policy, measured more than once: the mean over several steps.
+
+  Late in a stage an accuracy swings by more than its interval from one
+  evaluation to the next; the mean over the last few swings less.
+  """
+
+  arm: str
+  stage: str
+  steps: tuple[int, ...]
+
+
+Policy = Point | Span
+
 TEACHER = Point("teacher", "", 0)
 
 # metric -> f64[P], one value per problem
@@ -112,14 +126,30 @@ class Results:
     """Returns the policy that enters RL."""
     return Point(arm, "grpo", 0)
 
-  def endpoint(self, arm: str) -> Point:
+  def endpoint(self, arm: str) -> Span:
     """Returns the policy at the RL endpoint.
 
-    The endpoint is the planned last step, or the last that any arm was
+    The endpoint ends at the planned last step, or at the last that any arm was
     evaluated at where no plan is recorded. An arm that has not got there has
     no endpoint yet, rather than an earlier one.
     """
-    return Point(arm, "grpo", self.last_rl_step)
+    return Span(arm, "grpo", self.endpoint_steps)
+
+  @property
+  def endpoint_steps(self) -> tuple[int, ...]:
+    """The last evaluations of RL, as many as the settings ask for.
+
+    Fewer where RL was evaluated less often; never the policy that enters RL.
+    """
+    wanted = self.config.get("evaluation", {}).get("endpoint_evaluations", 1)
+    last = self.last_rl_step
+    steps = {
+      point.step
+      for points in self.scores.values()
+      for point in points
+      if point.stage == "grpo" and 0 < point.step <= last
+    }
+    return tuple(sorted(steps | {last}))[-wanted:]
 
   @property
   def last_rl_step(self) -> int:
@@ -145,27 +175,45 @@ class Results:
       )
     )
 
+  def by_seed(self, policy: Policy, problem_set: str) -> Mapping[int, Scores]:
+    """Returns seed -> scores, of the seeds that have the whole policy."""
+    points = self.scores[problem_set]
+    if isinstance(policy, Point):
+      return points.get(policy, {})
+    parts = [
+      points.get(Point(policy.arm, policy.stage, step), {})
+      for step in policy.steps
+    ]
+    return {
+      seed: {
+        metric: np.mean([part[seed][metric] for part in parts], axis=0)
+        for metric in parts[0][seed]
+      }
+      for seed in parts[0]
+      if all(seed in part for part in parts)
+    }
+
   def values(
-    self, point: Point, problem_set: str, metric: str
+    self, policy: Policy, problem_set: str, metric: str
   ) -> np.ndarray | None:
-    """Returns f64[P], averaged over the seeds that have the point, or None."""
-    by_seed = self.scores[problem_set].get(point)
+    """Returns f64[P], averaged over the seeds that have the policy, or None."""
+    by_seed = self.by_seed(policy, problem_set)
     if not by_seed:
       return None
     return np.mean([scores[metric] for scores in by_seed.values()], axis=0)
 
   def interval(
     self,
-    point: Point,
+    policy: Policy,
     problem_set: str,
     metric: str,
     *,
     replicates: int = 10_000,
   ) -> Interval | None:
     """Returns a mean over problems with its interval, or None."""
-    key = (point, problem_set, metric, replicates)
+    key = (policy, problem_set, metric, replicates)
     if key not in self._intervals:
-      values = self.values(point, problem_set, metric)
+      values = self.values(policy, problem_set, metric)
       self._intervals[key] = (
         None
         if values is None
@@ -176,18 +224,18 @@ class Results:
     return self._intervals[key]
 
   def per_seed(
-    self, point: Point, problem_set: str, metric: str
+    self, policy: Policy, problem_set: str, metric: str
   ) -> dict[int, float]:
     """Returns seed -> mean over problems."""
-    by_seed = self.scores[problem_set].get(point, {})
+    by_seed = self.by_seed(policy, problem_set)
     return {s: float(scores[metric].mean()) for s, scores in by_seed.items()}
 
   def difference(
-    self, a: Point, b: Point, problem_set: str, metric: str
+    self, a: Policy, b: Policy, problem_set: str, metric: str
   ) -> Difference | None:
     """Returns the paired difference over seeds that have both, or None."""
-    first = self.scores[problem_set].get(a, {})
-    second = self.scores[problem_set].get(b, {})
+    first = self.by_seed(a, problem_set)
+    second = self.by_seed(b, problem_set)
     seeds = [seed for seed in first if seed in second]
     if not seeds:
       return None
@@ -323,18 +371,19 @@ def _unfinished(results: Results) -> list[str]:
     if name not in measured
   ]
   for arm in results.arms:
-    for name, point in (
-      ("RL entry", results.entry(arm)),
-      ("RL endpoint", results.endpoint(arm)),
+    for name, step in (
+      ("RL entry", 0),
+      *(("RL endpoint", step) for step in results.endpoint_steps if step > 0),
     ):
+      point = Point(arm, "grpo", step)
       lack = [
         str(seed)
         for seed in results.seeds
         if any(seed not in results.scores[s].get(point, {}) for s in measured)
       ]
-      if lack and point.step >= 0:
+      if lack:
         lines.append(
-          f"Arm {arm} has no evaluation at the {name} (step {point.step}) for "
+          f"Arm {arm} has no evaluation at the {name} (step {step}) for "
           f"seed {', '.join(lack)}."
         )
   if not any(TEACHER in points for points in results.scores.values()):

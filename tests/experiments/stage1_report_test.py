@@ -193,6 +193,43 @@ def test_unfinished_seed_is_named_and_left_out_of_the_endpoint(copy):
   assert list(difference.per_seed) == [0]
 
 
+def test_endpoint_is_the_mean_of_the_last_evaluations_of_each_seed(copy):
+  path = copy / "config.json"
+  config = json.loads(path.read_text())
+  config["evaluation"] = {"endpoint_evaluations": 2}
+  path.write_text(json.dumps(config))
+  found = results.load(copy)
+  end = found.endpoint("opd")
+  assert end.steps == (40, 60)
+  for metric in ("accuracy", "pass@16", "entropy"):
+    apart = [
+      found.scores["in_domain"][Point("opd", "grpo", step)][seed][metric]
+      for step in (40, 60)
+      for seed in (0, 1)
+    ]
+    np.testing.assert_allclose(
+      found.values(end, "in_domain", metric), np.mean(apart, axis=0)
+    )
+    assert found.per_seed(end, "in_domain", metric)[1] == pytest.approx(
+      np.mean(apart[1::2])
+    )
+  page = write_report(copy).read_text("utf-8")
+  assert "mean of the evaluations at steps 40 and 60" in page
+  # A seed that lacks one of them has no endpoint.
+  for name in results.PROBLEM_SETS:
+    (copy / f"seed-1/opd/grpo/eval/{name}-00040.npz").unlink()
+  assert list(results.load(copy).by_seed(end, "in_domain")) == [0]
+
+
+@pytest.mark.parametrize(("wanted", "steps"), [(1, (60,)), (9, (20, 40, 60))])
+def test_endpoint_never_reaches_back_to_the_entry(copy, wanted, steps):
+  path = copy / "config.json"
+  config = json.loads(path.read_text())
+  config["evaluation"] = {"endpoint_evaluations": wanted}
+  path.write_text(json.dumps(config))
+  assert results.load(copy).endpoint_steps == steps
+
+
 def test_stage1_only_writes_a_page(copy):
   for seed in range(2):
     for arm in synthetic.ARMS:
