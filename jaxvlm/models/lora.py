@@ -17,10 +17,11 @@ def init_lora(
 ) -> Params:
   """Returns adapters under which the model computes exactly what it did.
 
-    y = x W + (α / r)·(x A) B,  A ~ U(−√(3 / in), √(3 / in)),  B = 0
+    y = x W + (α / r)·(x A) B,  A ~ U(−1 / √in, 1 / √in),  B = 0
 
-  arXiv:2106.09685, Section 4.1; A as in its reference code (Kaiming uniform
-  of gain 1). The factor α / r lies beside A and B as `lora_scale`: it takes no
+  arXiv:2106.09685, Section 4.1. A as in its reference code and in PEFT:
+  `kaiming_uniform_(A, a=√5)`, whose gain is 1 / √3, so var A = 1 / (3 in). The
+  factor α / r lies beside A and B as `lora_scale`: it takes no
   gradient, and an adapter checkpoint says by itself what it means.
 
   Args:
@@ -50,7 +51,7 @@ def init_lora(
         f"rank is {rank}, expected 1 to {min(rows, columns)} for the kernel"
         f" {'/'.join(path)} of {rows} x {columns}"
       )
-    bound = (3 / rows) ** 0.5
+    bound = rows**-0.5
     adapters[path] = {
       "lora_a": jax.random.uniform(
         jax.random.fold_in(key, number),

@@ -57,10 +57,28 @@ def test_adapters_are_stacked_beside_their_kernels():
   }
   assert q["lora_scale"][0] == 4.0  # 12 / 3
   a = q["lora_a"]
-  assert 0.7 < jnp.std(a) * 32**0.5 < 1.3  # variance 1 / in
   assert float(jnp.abs(a[0] - a[1]).max()) > 0.1  # layers differ
   other = layers["k_proj"]["lora_a"]
   assert float(jnp.abs(other - a).max()) > 0.1
+
+
+def test_the_draw_is_that_of_the_reference_code():
+  """loralib and PEFT draw A, there [r, in], by kaiming_uniform_(a=√5)."""
+  torch = pytest.importorskip("torch")
+  rows, rank = 1024, 16  # 2¹⁴ draws a layer
+  shape = jax.ShapeDtypeStruct((2, rows, 64), jnp.float32)
+  base = {"q_proj": {"kernel": shape}}
+  made = init_lora(base, jax.random.key(1), rank=rank, alpha=1, pattern="")
+  ours = np.asarray(made["q_proj"]["lora_a"])
+  theirs = torch.empty(rank, rows)
+  seeded = torch.Generator().manual_seed(0)
+  theirs = torch.nn.init.kaiming_uniform_(theirs, a=5**0.5, generator=seeded)
+  for measure in (np.std, np.max, np.min):  # spread and both ends
+    np.testing.assert_allclose(
+      measure(ours), measure(theirs.numpy()), rtol=0.02
+    )
+  assert np.abs(ours).max() <= 1 / rows**0.5
+  assert abs(ours.mean()) < 0.02 / rows**0.5
 
 
 def test_shapes_are_enough():
