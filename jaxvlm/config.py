@@ -1,8 +1,9 @@
 """One frozen dataclass is the config: its flags and its JSON are derived.
 
 A config written once in Python gets a command line and a stored form without
-a second list of names and defaults. Leaves are bool, int, float, str, enum
-members, tuples of those, and `Optional` of any; sections are dataclasses.
+a second list of names and defaults. Leaves are bool, int, float, str, paths
+(`FilePath`), enum members, tuples of those, and `Optional` of any; sections
+are dataclasses.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import enum
 import hashlib
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -23,7 +25,10 @@ from absl import flags
 flags.disclaim_key_flags()
 
 Config = TypeVar("Config")
-_SCALARS = (bool, int, float, str)
+# Text that names a file or folder. No shell expands the tilde of `--out=~/x`,
+# so whatever reads such a text from a command line does.
+FilePath = typing.NewType("FilePath", str)
+_SCALARS = (bool, int, float, str, FilePath)
 _NON_FINITE = ("nan", "inf", "-inf")
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -34,7 +39,8 @@ def define_flags(
   """Defines one flag per leaf of `config`, with its value as the default.
 
   A leaf `depth` of section `model` becomes `--model.depth`. Tuples are comma
-  lists, `None` of an Optional is `none`, an enum member is its name.
+  lists, `None` of an Optional is `none`, an enum member is its name in small
+  letters (any case is read).
 
   Args:
     config: instance of a frozen dataclass; sections are nested instances.
@@ -60,6 +66,44 @@ def define_flags(
     flags.DEFINE(
       _Parser(name, annotation), name, value, shown, flag_values, _Serializer()
     )
+
+
+def define_path(
+  name: str,
+  default: str | None,
+  text: str,
+  flag_values: flags.FlagValues = flags.FLAGS,
+  *,
+  required: bool = False,
+) -> flags.FlagHolder:
+  """Defines a flag that names a file or folder; `~` is the home folder."""
+  parser = _Parser(name, FilePath)
+  return flags.DEFINE(
+    parser, name, default, text, flag_values, required=required
+  )
+
+
+def define_paths(
+  name: str, text: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> flags.FlagHolder:
+  """Defines a flag that may be repeated, each time with one such name."""
+  parser, serializer = _Parser(name, FilePath), flags.ArgumentSerializer()
+  return flags.DEFINE_multi(parser, serializer, name, [], text, flag_values)
+
+
+def expand(path: str) -> str:
+  """Returns a path with `~` and `~name` as the home folders they stand for.
+
+  Raises:
+    ValueError: nobody of that name has a home here.
+  """
+  found = os.path.expanduser(path)
+  if found.startswith("~"):
+    raise ValueError(
+      f"{path!r} begins with the home folder of nobody here; write ./{path}"
+      " for a folder of that name"
+    )
+  return found
 
 
 def from_flags(
@@ -203,7 +247,9 @@ def _describe(annotation: Any) -> str:
   if inner is not None:
     return f"{_describe(inner)} or none"
   if _is_enum(annotation):
-    return "one of " + ", ".join(annotation.__members__)
+    return "one of " + ", ".join(map(str.lower, annotation.__members__))
+  if annotation is FilePath:
+    return "path"
   if isinstance(annotation, type) and not typing.get_args(annotation):
     return annotation.__name__
   return str(annotation)
@@ -211,8 +257,10 @@ def _describe(annotation: Any) -> str:
 
 def _format(value: Any) -> str:
   """Returns the command-line text of a leaf."""
-  value = _plain(value)
-  if isinstance(value, list):
+  if isinstance(value, enum.Enum):
+    return value.name.lower()
+  value = value if isinstance(value, tuple) else _plain(value)
+  if isinstance(value, tuple):
     return ",".join(map(_format, value))
   return str(value) if type(value) in (int, float, str) else str(value).lower()
 
@@ -233,9 +281,15 @@ def _read(annotation: Any, text: str) -> Any:
       return annotation(text)
     except ValueError:
       return text
-  return (
-    annotation.__members__.get(word, text) if _is_enum(annotation) else text
-  )
+  if annotation is FilePath:
+    return expand(text)
+  return _member(annotation, word, text) if _is_enum(annotation) else text
+
+
+def _member(kind: type[enum.Enum], word: str, otherwise: Any) -> Any:
+  """Returns the member of that name in any case."""
+  known = {name.lower(): member for name, member in kind.__members__.items()}
+  return known.get(word.lower(), otherwise)
 
 
 def _plain(value: Any) -> Any:
@@ -258,7 +312,7 @@ def _revived(annotation: Any, value: Any) -> Any:
     arms = _elements(annotation, len(value))
     return value if arms is None else tuple(map(_revived, arms, value))
   if _is_enum(annotation) and isinstance(value, str):
-    return annotation.__members__.get(value, value)
+    return _member(annotation, value, value)
   if annotation is float and value in _NON_FINITE:
     return float(value)
   return value
@@ -287,8 +341,9 @@ def _checked(annotation: Any, value: Any, name: str) -> Any:
     )
   if annotation is float and type(value) is int:
     return float(value)
+  kind = str if annotation is FilePath else annotation
   # A bool is an int to Python, and is none to a reader of a config.
-  if not isinstance(value, annotation) or (
+  if not isinstance(value, kind) or (
     isinstance(value, bool) and annotation is not bool
   ):
     raise _wrong(name, value, annotation)

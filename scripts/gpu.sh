@@ -4,7 +4,8 @@
 #   DATA=/data scripts/gpu.sh
 #
 # The folder holds models/Qwen2.5-VL-3B-Instruct, models/Qwen2.5-VL-7B-Instruct
-# and geometry3k/; results go to runs/. Called again it resumes.
+# and geometry3k/ (train.jsonl, test.jsonl, images/); results go to runs/. Called
+# again it resumes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ has_cuda="import importlib.util as u; assert u.find_spec('jax_cuda13_plugin')"
 [[ -n "${PYTHON:-}" ]] || .venv/bin/python -c "$has_cuda" 2>/dev/null ||
   scripts/setup_worker.sh cuda13
 exec scripts/worker.sh --scale=colab --mesh.data=1 --mesh.fsdp=1 \
-  --mesh.tensor=1 --dataset=GEOMETRY3K --data_dir="$DATA/geometry3k" \
+  --mesh.tensor=1 --dataset=geometry3k --data_dir="$DATA/geometry3k" \
   --model_dir="$DATA/models/Qwen2.5-VL-3B-Instruct" \
   --teacher_dir="$DATA/models/Qwen2.5-VL-7B-Instruct" \
   --workdir="$DATA/runs/stage1_entropy"

@@ -4,8 +4,8 @@
 #   BUCKET=my-bucket scripts/tpu_vm.sh
 #
 # The bucket holds models/Qwen2.5-VL-7B-Instruct, models/Qwen2.5-VL-72B-Instruct
-# and geometry3k/ (train.jsonl and pictures); results go to runs/. Called again
-# it resumes.
+# and geometry3k/ (train.jsonl, test.jsonl, images/); results go to runs/. Called
+# again it resumes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,7 +38,7 @@ gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all \
 --distributed.timeout_s=300 --mesh.data=1 --mesh.fsdp=-1 --mesh.tensor=4 \
 --sft_early.micro_batches=4 --sft_over.micro_batches=4 --opd.prompts=16 \
 --grpo.micro_batches=32 \
---dataset=GEOMETRY3K --data_dir=\$HOME/bucket/geometry3k \
+--dataset=geometry3k --data_dir=\$HOME/bucket/geometry3k \
 --model_dir=\$HOME/bucket/models/Qwen2.5-VL-7B-Instruct \
 --teacher_dir=\$HOME/bucket/models/Qwen2.5-VL-72B-Instruct \
 --workdir=\$HOME/bucket/runs/stage1_entropy"

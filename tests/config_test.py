@@ -111,7 +111,7 @@ def test_prefix_help_and_flagfile_text():
     ("--train.steps=1e3", "1e3"),
     ("--train.steps=none", "none"),
     ("--train.remat=maybe", "maybe"),
-    ("--train.schedule.kind=cubic", "COSINE, LINEAR"),
+    ("--train.schedule.kind=cubic", "expected one of cosine, linear"),
     ("--shape=1", "expected tuple[int, float]"),
     ("--seeds=1,two", "two"),
     ("--clip=big", "big"),
@@ -121,6 +121,64 @@ def test_bad_arguments_name_flag_and_value(argument, found):
   with pytest.raises(flags.Error, match=re.escape(found)) as error:
     _parse(Study(), argument)
   assert argument[2:].split("=")[0] in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["linear", "LINEAR", "Linear", " linear"])
+def test_names_of_members_are_read_in_any_case_and_shown_in_one(word):
+  parsed, values = _parse(
+    Study(), f"--train.schedule.kind={word}", f"--train.schedule.kinds={word}"
+  )
+  assert parsed.train.schedule.kind is Kind.LINEAR
+  assert parsed.train.schedule.kinds == (Kind.LINEAR,)
+  assert "--train.schedule.kind=linear\n" in values.flags_into_string()
+  assert "cosine, linear" in values["train.schedule.kind"].help
+  # What is stored keeps its spelling, and so do digests.
+  stored = config.to_json(parsed)["train"]["schedule"]
+  assert stored["kind"] == "LINEAR"
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+  data_dir: config.FilePath = ""
+  cache: config.FilePath | None = None
+  more: tuple[config.FilePath, ...] = ()
+  note: str = ""
+
+
+def test_a_tilde_is_the_home_folder_in_every_path_and_nowhere_else(
+  monkeypatch, tmp_path
+):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  found, _ = _parse(
+    Places(),
+    "--data_dir=~/data",
+    "--cache=~",
+    "--more=~/a,b/~/c,./~",
+    "--note=~/note",
+  )
+  assert found == Places(
+    f"{tmp_path}/data",
+    str(tmp_path),
+    (f"{tmp_path}/a", "b/~/c", "./~"),
+    "~/note",
+  )
+  with pytest.raises(flags.Error, match="data_dir.*home folder of nobody"):
+    _parse(Places(), "--data_dir=~nobody-of-this-name/x")
+  assert config.from_json(Places, config.to_json(found)) == found
+  with pytest.raises(ValueError, match="data_dir: got 3 .* expected path"):
+    config.from_json(Places, {"data_dir": 3})
+
+
+def test_flags_of_paths_by_hand(monkeypatch, tmp_path):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  values = flags.FlagValues()
+  out = config.define_path("out", None, "a folder", values)
+  images = config.define_paths("image", "a picture", values)
+  values(["program"])
+  assert (out.value, images.value) == (None, [])
+  values(["program", "--out=~/x", "--image=~/a.png", "--image=none"])
+  assert out.value == f"{tmp_path}/x"
+  assert images.value == [f"{tmp_path}/a.png", "none"]
 
 
 @pytest.mark.parametrize(
@@ -192,7 +250,11 @@ def test_unknown_field_is_named_with_the_nearest():
     ({"train": {"steps": 1.0}}, "train.steps", "int"),
     ({"train": {"remat": 1}}, "train.remat", "bool"),
     ({"train": {"schedule": {"peak": "1e-3"}}}, "schedule.peak", "float"),
-    ({"train": {"schedule": {"kind": "CUBIC"}}}, "schedule.kind", "COSINE"),
+    (
+      {"train": {"schedule": {"kind": "CUBIC"}}},
+      "schedule.kind",
+      "one of cosine",
+    ),
     ({"train": 3}, "train", "dict"),
     ({"seeds": [1, "x"]}, "seeds[1]", "int"),
     ({"seeds": 3}, "seeds", "tuple[int, ...]"),

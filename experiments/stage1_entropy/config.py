@@ -11,6 +11,7 @@ from dataclasses import field
 
 from absl import flags
 
+from jaxvlm.config import FilePath
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig
@@ -104,6 +105,10 @@ class EvaluationConfig:
   endpoint_evaluations: int = _help(
     "the RL endpoint is the mean of so many last evaluations", 1
   )
+  split: str = _help("split that is measured; unused by the world", "test")
+  max_missing: float = _help(
+    "share of the problems asked for that may be absent or unusable", 0.0
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +120,18 @@ class StudyConfig:
   opd: StageConfig
   grpo: GRPOConfig
   dataset: Dataset = Dataset.WORLD
-  data_dir: str = _help("folder of the data set; unused by the world", "")
-  model_dir: str = _help("student's folder; empty: shipped nano-base", "")
-  teacher_dir: str = _help("teacher's folder; empty: shipped nano-teacher", "")
+  data_dir: FilePath = field(
+    default="",
+    metadata={"help": "folder of the data set; unused by the world"},
+  )
+  model_dir: FilePath = field(
+    default="",
+    metadata={"help": "student's folder; empty: shipped nano-base"},
+  )
+  teacher_dir: FilePath = field(
+    default="",
+    metadata={"help": "teacher's folder; empty: shipped nano-teacher"},
+  )
   data: DataConfig = field(default_factory=DataConfig)
   evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
   arms: tuple[str, ...] = _help(

@@ -58,9 +58,11 @@ def load(study: StudyConfig, chat: Chat) -> Problems:
     traces=_survey("traces", traces, encoder, data.max_dropped),
     prompts=_survey("prompts", prompts, encoder, data.max_dropped),
     evaluation=tuple(
-      make_problem_set(name, rows, encoder, e.prompts)
-      for name, rows in tests
-      if len(rows)
+      make_problem_set(
+        name, rows, encoder, e.prompts, asked=asked, max_missing=e.max_missing
+      )
+      for name, rows, asked in tests
+      if asked
     ),
   )
 
@@ -87,9 +89,12 @@ def _world(study: StudyConfig):
   return (
     WorldRows(diagrams.SFT_TRACES, data.traces, style),
     WorldRows(diagrams.RL_TRAIN, data.train_problems),
-    (
-      ("in_domain", WorldRows(diagrams.VALIDATION, e.in_domain)),
-      ("out_of_domain", WorldRows(diagrams.VALIDATION_OOD, e.out_of_domain)),
+    tuple(
+      (name, WorldRows(split, asked), asked)
+      for name, split, asked in (
+        ("in_domain", diagrams.VALIDATION, e.in_domain),
+        ("out_of_domain", diagrams.VALIDATION_OOD, e.out_of_domain),
+      )
     ),
   )
 
@@ -98,12 +103,11 @@ def _geometry3k(study: StudyConfig):
   data, e = study.data, study.evaluation
   train = geometry3k.rows(study.data_dir, "train")
   prompts = [dataclasses.replace(row, responses=()) for row in train]
-  test = geometry3k.rows(study.data_dir, "val")
-  test = [dataclasses.replace(row, responses=()) for row in test]
+  test = geometry3k.rows(study.data_dir, e.split)
   return (
     train[: data.traces],
     prompts[: data.train_problems],
-    (("in_domain", test[: e.in_domain]),),
+    (("in_domain", test[: e.in_domain], e.in_domain),),
   )
 
 

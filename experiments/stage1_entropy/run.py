@@ -10,6 +10,7 @@ import json
 import logging
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 from absl import app, flags
@@ -29,6 +30,7 @@ from experiments.stage1_entropy.programs import make_programs
 from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
+from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
@@ -47,7 +49,7 @@ _SCALE = flags.DEFINE_enum_class(
   "scale", Scale.LAPTOP, Scale, "which settings to start from"
 )
 _QUICK = flags.DEFINE_bool("quick", False, "two minutes: fewer steps, two arms")
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = configs.define_path(
   "workdir", "runs/stage1_entropy", "results; the same one resumes"
 )
 _DRY_RUN = flags.DEFINE_bool(
@@ -99,7 +101,7 @@ def _study(
   _, teacher_params = load_sharded(teacher_dir, mesh, compute)
   base, teacher_params = _forms(config, mesh, base, teacher_params)
   if distributed.is_writer():
-    record_settings(config, workdir)
+    record_settings(config, workdir, found.evaluation)
   for seed in range(config.first_seed, config.first_seed + config.seeds):
     lab = Lab(
       study=config,
@@ -117,6 +119,7 @@ def _study(
         "teacher": qwen2_5_vl.fingerprint(teacher_dir),
         "tokenizer": chat.fingerprint,
         "data": found.traces.digest + found.prompts.digest,
+        "problems": "".join(p.digest for p in found.evaluation),
         "version": __version__,
         "device_layout": device_layout(),
       },
@@ -183,19 +186,28 @@ def cache_programs(folder: pathlib.Path) -> None:
   jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
 
 
-def record_settings(config: StudyConfig, workdir: pathlib.Path) -> None:
+def record_settings(
+  config: StudyConfig,
+  workdir: pathlib.Path,
+  evaluation: Sequence[ProblemSet] = (),
+) -> None:
   """Writes config.json; refuses a workdir made with other settings.
 
   Raises:
     ValueError: naming the settings that differ.
   """
   path = workdir / "config.json"
+  settings = {
+    **configs.to_json(config),
+    # What is measured: asked for, found, dropped and why, digest.
+    "problems": {problems.name: problems.record() for problems in evaluation},
+  }
   if path.is_file():
     saved = json.loads(path.read_text())
-    names = configs.to_json(config).keys() - _MAY_CHANGE
+    names = settings.keys() - _MAY_CHANGE
     different = _differences(
       {name: saved.get(name) for name in names},
-      {name: configs.to_json(config)[name] for name in names},
+      {name: settings[name] for name in names},
     )
     if different:
       raise ValueError(
@@ -204,7 +216,7 @@ def record_settings(config: StudyConfig, workdir: pathlib.Path) -> None:
       )
   workdir.mkdir(parents=True, exist_ok=True)
   record = {
-    **configs.to_json(config),
+    **settings,
     "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     "version": __version__,
     "jax": jax.__version__,

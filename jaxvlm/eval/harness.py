@@ -5,7 +5,9 @@ any two policies can be compared by a paired bootstrap over problems.
 """
 
 import dataclasses
+import hashlib
 import logging
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 
 from jaxvlm.data import images
 from jaxvlm.data import rows as rows_lib
-from jaxvlm.data.rows import Encoder, Row
+from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
 from jaxvlm.journal import progress
 from jaxvlm.rewards import extract_boxed
@@ -34,11 +36,26 @@ class ProblemSet:
     rows: the problems.
     batches: (prompts, indices of their rows); the last repeats rows to fill
       its shape, with index -1.
+    asked: how many problems were asked for.
+    dropped: (row id, reason) of every row that cannot be used.
+    digest: SHA-256 of the problems, pictures included (`digest_of`).
   """
 
   name: str
   rows: tuple[Row, ...]
   batches: tuple[tuple[Prompts, np.ndarray], ...]
+  asked: int = 0
+  dropped: tuple[tuple[str, str], ...] = ()
+  digest: str = ""
+
+  def record(self) -> dict[str, Any]:
+    """Returns what a run stores of its problems: plain JSON."""
+    return {
+      "asked": self.asked,
+      "found": len(self.rows),
+      "digest": self.digest,
+      "dropped": [list(pair) for pair in self.dropped],
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +113,50 @@ class Evaluation:
     }
 
   def to_arrays(self) -> dict[str, Any]:
-    """Returns what `from_arrays` restores: arrays only, nothing pickled."""
-    fields = dataclasses.asdict(self)
-    fields["answers"] = np.array(self.answers, np.str_)
+    """Returns what `from_arrays` restores: arrays only, nothing pickled.
+
+    Answers are one text in UTF-8 and where each of them ends in it: an array
+    of strings would be as wide as the longest of them in every place.
+    """
+    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    answers = [
+      answer.encode("utf-8", "surrogatepass")
+      for row in fields.pop("answers")
+      for answer in row
+    ]
+    fields["answers_utf8"] = np.frombuffer(b"".join(answers), np.uint8)
+    fields["answers_ends"] = np.cumsum([len(a) for a in answers], dtype="i8")
     return fields
 
   @classmethod
   def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Evaluation":
-    fields = {f.name: arrays[f.name] for f in dataclasses.fields(cls)}
+    """Returns what `to_arrays` stored; files with one string array too."""
+    fields = {
+      f.name: arrays[f.name]
+      for f in dataclasses.fields(cls)
+      if f.name != "answers"
+    }
     fields["name"] = str(fields["name"])
-    fields["answers"] = tuple(tuple(row) for row in fields["answers"].tolist())
-    return cls(**fields)
+    rows = (
+      arrays["answers"].tolist()
+      if "answers" in arrays
+      else _cut(arrays, fields["accuracy"].shape)
+    )
+    return cls(**fields, answers=tuple(map(tuple, rows)))
+
+
+def _cut(
+  arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]
+) -> list[list[str]]:
+  """Returns P lists of n answers from one text and the ends of its pieces."""
+  text, ends = arrays["answers_utf8"].tobytes(), arrays["answers_ends"].tolist()
+  starts = [0, *ends[:-1]]
+  answers = [
+    text[start:end].decode("utf-8", "surrogatepass")
+    for start, end in zip(starts, ends, strict=True)
+  ]
+  n = shape[1]
+  return [answers[i : i + n] for i in range(0, len(answers), n)]
 
 
 def _token_mean(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -114,14 +164,40 @@ def _token_mean(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def make_problem_set(
-  name: str, rows: Sequence[Row], encoder: Encoder, batch_size: int
+  name: str,
+  rows: Sequence[Row],
+  encoder: Encoder,
+  batch_size: int,
+  *,
+  asked: int | None = None,
+  max_missing: float = 0.0,
 ) -> ProblemSet:
-  """Encodes problems once; rows that do not fit are dropped and counted."""
-  found = rows_lib.survey(_readable(rows), encoder)
-  kept = [found.row(i) for i in range(len(found.kept))]
+  """Encodes problems once; a worked solution takes no part in it.
+
+  Args:
+    name: where the numbers are filed.
+    rows: the problems.
+    encoder: static shapes.
+    batch_size: problems in a batch.
+    asked: how many were wanted; default all of `rows`.
+    max_missing: share of `asked` that may be absent or unusable. Whatever is
+      missing changes what is measured, so by default nothing may be.
+
+  Raises:
+    ValueError: more is missing than that, with names and reasons.
+  """
+  asked = len(rows) if asked is None else asked
+  readable, dropped = _readable(rows)
+  kept, buckets = [], []
+  if readable:
+    found = rows_lib.survey(readable, encoder)
+    dropped += found.dropped
+    kept = [found.row(i) for i in range(len(found.kept))]
+    buckets = found.buckets
+  _check_missing(name, len(rows), len(kept), asked, dropped, max_missing)
   batches = []
   for number, bucket in enumerate(encoder.buckets):
-    members = np.flatnonzero(found.buckets == number)
+    members = np.flatnonzero(buckets == number)
     for start in range(0, len(members), batch_size):
       chosen = members[start : start + batch_size]
       index = np.full(batch_size, -1)
@@ -130,21 +206,73 @@ def make_problem_set(
       filled = [encoded[i % len(chosen)] for i in range(batch_size)]
       prompts = rows_lib.collate_prompts(filled, bucket, encoder.chat.pad_id)
       batches.append((prompts, index))
-  return ProblemSet(name, tuple(kept), tuple(batches))
+  return ProblemSet(
+    name, tuple(kept), tuple(batches), asked, tuple(dropped), digest_of(kept)
+  )
 
 
-def _readable(rows: Sequence[Row]) -> list[Row]:
-  """Returns the rows whose pictures decode, which no header tells."""
-  kept = []
+def digest_of(rows: Sequence[Row]) -> str:
+  """Returns the SHA-256 of problems in their order.
+
+  Ids, questions, answers and the bytes of the pictures count; where a picture
+  lies and how it is encoded does not.
+  """
+  digest = hashlib.sha256()
+  for row in rows:
+    pictures = [_digest_of_picture(picture) for picture in row.images]
+    digest.update(repr((row.id, row.question, row.answer, pictures)).encode())
+  return digest.hexdigest()
+
+
+def _digest_of_picture(picture: Picture) -> str:
+  if isinstance(picture, np.ndarray):
+    header = f"{picture.dtype} {picture.shape} ".encode()
+    return hashlib.sha256(header + picture.tobytes()).hexdigest()
+  if not isinstance(picture, bytes):
+    picture = pathlib.Path(picture).read_bytes()
+  return hashlib.sha256(picture).hexdigest()
+
+
+def _check_missing(
+  name: str,
+  given: int,
+  found: int,
+  asked: int,
+  dropped: Sequence[tuple[str, str]],
+  max_missing: float,
+) -> None:
+  """Says what is missing of the problems asked for; raises beyond the limit."""
+  if found >= asked and found:
+    return
+  said = f"{name}: found {found} of the {asked} problems asked for"
+  if given < asked:
+    said += f"; there are only {given}"
+  if dropped:
+    named = "; ".join(f"{id!r}: {why}" for id, why in dropped[:8])
+    more = f"; and {len(dropped) - 8} more" if len(dropped) > 8 else ""
+    said += f"; {len(dropped)} cannot be used: {named}{more}"
+  if not found or asked - found > max_missing * asked:
+    raise ValueError(
+      f"{said}. Expected at most {max_missing:.1%} to be missing: mend the"
+      " data, ask for fewer, or raise max_missing"
+    )
+  logging.warning("%s", said)
+
+
+def _readable(
+  rows: Sequence[Row],
+) -> tuple[list[Row], list[tuple[str, str]]]:
+  """Returns rows whose pictures decode, which no header tells, and drops."""
+  kept, dropped = [], []
   for row in rows:
     try:
       for picture in row.images:
         images.load(picture)
     except (ValueError, FileNotFoundError) as e:
-      logging.warning("dropped %s: %s", row.id, e)
+      dropped.append((row.id, str(e)))
       continue
-    kept.append(row)
-  return kept
+    kept.append(dataclasses.replace(row, responses=()))
+  return kept, dropped
 
 
 def evaluate(

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import itertools
+import json
 import logging
 import math
 
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from jaxvlm.data.images import PixelBudget
@@ -92,6 +95,40 @@ def test_arrays_come_back_through_npz_without_pickle(tmp_path):
   assert again.summary() == e.summary()
 
 
+def stored(e):
+  file = io.BytesIO()
+  np.savez(file, **e.to_arrays())
+  return file
+
+
+def test_one_long_answer_costs_its_own_length():
+  short, long = example(), "x" * 100_000
+  rows = [list(row) for row in short.answers]
+  rows[1][2] = long
+  e = dataclasses.replace(short, answers=tuple(map(tuple, rows)))
+  assert stored(e).tell() < stored(short).tell() + len(long) + 100
+
+
+TEXTS = st.text(st.characters() | st.sampled_from("\0\ud800½"), max_size=4)
+
+
+@given(answers=st.lists(TEXTS, min_size=12, max_size=12))
+def test_every_answer_comes_back_as_it_was(answers):
+  rows = tuple(tuple(answers[i : i + 4]) for i in (0, 4, 8))
+  e = dataclasses.replace(example(), answers=rows)
+  with np.load(io.BytesIO(stored(e).getvalue()), allow_pickle=False) as arrays:
+    assert Evaluation.from_arrays(arrays).answers == rows
+
+
+def test_files_with_one_array_of_strings_are_still_read():
+  e = example()
+  arrays = e.to_arrays()
+  del arrays["answers_utf8"], arrays["answers_ends"]
+  arrays["answers"] = np.array(e.answers, np.str_)
+  again = Evaluation.from_arrays(arrays)
+  assert again.answers == e.answers and again.summary() == e.summary()
+
+
 @dataclasses.dataclass(frozen=True)
 class Words:
   """As much of a chat as rows need: a word is its length."""
@@ -147,11 +184,95 @@ def test_a_picture_that_breaks_off_is_a_named_drop(caplog):
     Row("b", "q", "1", (broken,)),
     Row("c", "q", "1", ("/nowhere.png",)),
     Row("d", "q", "1"),
+    Row("e", "q " * 30, "1"),
   ]
   with caplog.at_level(logging.WARNING):
-    found = harness.make_problem_set("toy", rows, encoder(), 2)
+    found = harness.make_problem_set("toy", rows, encoder(), 2, max_missing=0.6)
   assert [r.id for r in found.rows] == ["a", "d"]
-  assert "dropped b" in caplog.text and "/nowhere.png" in caplog.text
+  assert [id for id, _ in found.dropped] == ["b", "c", "e"]
+  for text in (*(why for _, why in found.dropped), "'b': ", "2 of the 5"):
+    assert text in caplog.text
+  assert json.loads(json.dumps(found.record())) == {
+    "asked": 5,
+    "found": 2,
+    "digest": harness.digest_of([rows[0], rows[3]]),
+    "dropped": [list(pair) for pair in found.dropped],
+  }
+
+
+@pytest.mark.parametrize("limit,passes", [(0.0, False), (0.5, False), (0.6, 1)])
+def test_fewer_problems_than_asked_for_are_an_error(limit, passes):
+  rows = [Row(f"r{i}", "q", "1", (png(56, 56),)) for i in range(3)]
+  rows.append(Row("late", "q", "", (png(56, 56),)))
+
+  def load():
+    return harness.make_problem_set(
+      "toy", rows, encoder(), 2, asked=7, max_missing=limit
+    )
+
+  if passes:
+    assert (load().asked, len(load().rows)) == (7, 3)
+    return
+  with pytest.raises(ValueError, match="found 3 of the 7") as error:
+    load()
+  for text in (
+    "there are only 4",
+    "'late': the answer is empty",
+    f"{limit:.1%}",
+  ):
+    assert text in str(error.value)
+
+
+def test_nothing_found_is_an_error_whatever_the_limit():
+  for rows in ([], [Row("a", "q", "1", (b"no picture",))]):
+    with pytest.raises(ValueError, match="toy: found 0 of the 2"):
+      harness.make_problem_set(
+        "toy", rows, encoder(), 2, asked=2, max_missing=1.0
+      )
+
+
+@pytest.mark.parametrize(
+  "responses",
+  [("word " * 999,), ("<|im_end|>",), ("",), ("one", "two")],
+  ids=["long", "special", "empty", "several"],
+)
+def test_a_worked_solution_takes_no_part_in_an_evaluation(responses):
+  rows = [Row("a", "q", "1"), Row("b", "q", "1", responses=responses)]
+  found = harness.make_problem_set("toy", rows, encoder(), 2)
+  assert [row.id for row in found.rows] == ["a", "b"] and not found.dropped
+  bare = [dataclasses.replace(row, responses=()) for row in rows]
+  assert (
+    found.digest == harness.make_problem_set("x", bare, encoder(), 1).digest
+  )
+
+
+def test_the_digest_tells_problems_apart_and_nothing_else(tmp_path):
+  pixels = np.zeros((56, 56, 3), np.uint8)
+  (tmp_path / "a.png").write_bytes(png(56, 56))
+  (tmp_path / "b.png").write_bytes(png(56, 56))
+  row = Row("a", "q", "1", (tmp_path / "a.png",))
+  other = [
+    dataclasses.replace(row, id="b"),
+    dataclasses.replace(row, question="p"),
+    dataclasses.replace(row, answer="2"),
+    dataclasses.replace(row, images=()),
+    dataclasses.replace(row, images=(png(56, 84),)),
+    dataclasses.replace(row, images=(pixels,)),
+    dataclasses.replace(row, images=(pixels[:28],)),
+    dataclasses.replace(row, images=(pixels.reshape(28, 112, 3),)),
+    dataclasses.replace(row, images=(pixels + 1,)),
+  ]
+  found = {harness.digest_of([r]) for r in [row, *other]}
+  found |= {
+    harness.digest_of([row, other[0]]),
+    harness.digest_of([other[0], row]),
+  }
+  assert len(found) == len(other) + 3
+  same = [
+    dataclasses.replace(row, images=(str(tmp_path / "b.png"),)),
+    dataclasses.replace(row, images=(png(56, 56),), group="g"),
+  ]
+  assert {harness.digest_of([r]) for r in same} == {harness.digest_of([row])}
 
 
 T, EOS = 3, 9

@@ -1,0 +1,97 @@
+"""The study's problems: which rows are measured, and what is said of them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.stage1_entropy import config as settings
+from experiments.stage1_entropy import problems, run
+from experiments.stage1_entropy.config import Dataset
+from jaxvlm import assets
+from jaxvlm.data import chat as chats
+from jaxvlm.data.layout import VisionLayout
+
+LONG = "<think>" + "so it goes " * 200 + "</think> \\boxed{3}"
+
+
+def write_split(folder, split, answers):
+  (folder / "images").mkdir(exist_ok=True)
+  records = []
+  for i, answer in enumerate(answers):
+    image = f"images/{split}-{i}.png"
+    gray = np.full((56, 56, 3), 40 * i, np.uint8)
+    Image.fromarray(gray).save(folder / image)
+    records.append(
+      {
+        "id": i,
+        "image": image,
+        "problem_text": "Find x.",
+        "answer": answer,
+        "response": LONG if split != "train" else "\\boxed{3}",
+      }
+    )
+  text = "\n".join(map(json.dumps, records))
+  (folder / f"{split}.jsonl").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def chat():
+  return chats.load(assets.folder("nano-base"), VisionLayout())
+
+
+@pytest.fixture
+def study(tmp_path):
+  write_split(tmp_path, "train", ["3"] * 4)
+  write_split(tmp_path, "val", ["1"] * 2)
+  write_split(tmp_path, "test", ["1", "2", "", "4"])
+  laptop = settings.laptop()
+  return dataclasses.replace(
+    laptop,
+    dataset=Dataset.GEOMETRY3K,
+    data_dir=str(tmp_path),
+    data=dataclasses.replace(
+      laptop.data, prompt_tokens=(200,), traces=4, train_problems=4
+    ),
+    evaluation=dataclasses.replace(laptop.evaluation, in_domain=2, prompts=2),
+  )
+
+
+def measured(study, chat, **changes):
+  e = dataclasses.replace(study.evaluation, **changes)
+  found = problems.load(dataclasses.replace(study, evaluation=e), chat)
+  return found.evaluation
+
+
+def test_the_test_split_is_measured_whatever_its_solutions(study, chat):
+  (found,) = measured(study, chat)
+  assert [row.id for row in found.rows] == ["test/0", "test/1"]
+  (found,) = measured(study, chat, split="val")
+  assert [row.id for row in found.rows] == ["val/0", "val/1"]
+  assert settings.pod().evaluation.split == "test"
+
+
+def test_an_evaluation_set_does_not_shrink_in_silence(study, chat):
+  with pytest.raises(ValueError, match="found 3 of the 601") as error:
+    measured(study, chat, in_domain=601)
+  for text in ("only 4", "'test/2': the answer is empty"):
+    assert text in str(error.value)
+  (found,) = measured(study, chat, in_domain=4, max_missing=0.25)
+  assert (found.asked, len(found.rows)) == (4, 3)
+
+
+def test_a_run_records_its_problems_and_refuses_others(study, chat, tmp_path):
+  found, workdir = measured(study, chat), tmp_path / "run"
+  run.record_settings(study, workdir, found)
+  stored = json.loads((workdir / "config.json").read_text())
+  assert stored["problems"] == {
+    "in_domain": {
+      "asked": 2, "found": 2, "digest": found[0].digest, "dropped": [],
+    }
+  }  # fmt: skip
+  run.record_settings(study, workdir, found)
+  write_split(tmp_path, "test", ["1", "7"])
+  with pytest.raises(ValueError, match=r"problems\.in_domain\.digest is"):
+    run.record_settings(study, workdir, measured(study, chat))
