@@ -95,7 +95,13 @@ def check_folder(
 
 
 def check_tokens(student: chats.Chat, teacher: chats.Chat) -> None:
-  """Raises unless both models read the same tokens and end at the same."""
+  """Raises unless both read the same tokens and pixels and end at the same."""
+  colors = student.pictures.colors, teacher.pictures.colors
+  if colors[0] != colors[1]:
+    raise ValueError(
+      f"student and teacher normalize pictures by {colors[0]} and {colors[1]}:"
+      " both read the same pixels; use models of one family"
+    )
   if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
     raise ValueError(
       f"student and teacher have different vocabularies ({student.vocab_size}"

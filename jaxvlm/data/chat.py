@@ -16,6 +16,7 @@ from typing import Any
 
 from jaxvlm.data import layout
 from jaxvlm.data.layout import Grid, VisionLayout
+from jaxvlm.data.processor import FAMILY, PictureSettings, settings
 
 IMAGE_PAD = "<|image_pad|>"
 END_OF_TURN = "<|im_end|>"
@@ -33,11 +34,13 @@ class Chat:
     tokenizer: a transformers fast tokenizer.
     layout: turns a picture's grid into a number of image tokens.
     listed_ends: the end tokens that the folder's generation_config.json lists.
+    pictures: sizes and colors that the folder asks for.
   """
 
   tokenizer: Any
   layout: VisionLayout
   listed_ends: tuple[int, ...] = ()
+  pictures: PictureSettings = FAMILY
 
   @functools.cached_property
   def eos_id(self) -> int:
@@ -70,11 +73,11 @@ class Chat:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """A digest of the tokenizer's rules, chat template and end tokens."""
+    """A digest of tokenizer, chat template, end tokens and picture colors."""
     rules = self.tokenizer.backend_tokenizer.to_str()
     template = self.tokenizer.chat_template or ""
     ends = (self.tokenizer.eos_token, self.listed_ends)
-    everything = f"{rules}\0{template}\0{ends}"
+    everything = f"{rules}\0{template}\0{ends}\0{tuple(self.pictures.colors)}"
     return hashlib.sha256(everything.encode()).hexdigest()
 
   def _id(self, token: str) -> int:
@@ -152,7 +155,8 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
   Raises:
     FileNotFoundError: no folder or no tokenizer in it.
     ValueError: no chat template, a generation_config.json that cannot be read
-      or lists an end that is no token.
+      or lists an end that is no token, settings of pictures that are not
+      supported.
   """
   from transformers import AutoTokenizer  # slow to import
 
@@ -173,7 +177,12 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
       f"{folder} has no chat template: expected chat_template.jinja,"
       " chat_template.json, or the field in tokenizer_config.json"
     )
-  return Chat(tokenizer, vision, _listed_ends(folder, len(tokenizer)))
+  return Chat(
+    tokenizer,
+    vision,
+    _listed_ends(folder, len(tokenizer)),
+    settings(folder, vision),
+  )
 
 
 def _listed_ends(folder: pathlib.Path, vocab_size: int) -> tuple[int, ...]:

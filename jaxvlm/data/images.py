@@ -9,15 +9,13 @@ import io
 import math
 import pathlib
 import struct
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from jaxvlm.data.layout import Grid, VisionLayout
 
-# OpenAI CLIP's statistics, which the family was trained with.
-_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 # What Pillow decodes itself or by a library that comes with it; others (EPS,
 # WMF, …) start programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -33,6 +31,43 @@ class PixelBudget:
 
   min_pixels: int = 56 * 56
   max_pixels: int = 28 * 28 * 1280
+
+  def __post_init__(self):
+    if not 1 <= self.min_pixels <= self.max_pixels:
+      raise ValueError(
+        f"min_pixels is {self.min_pixels} and max_pixels {self.max_pixels},"
+        " expected 1 ≤ min_pixels ≤ max_pixels"
+      )
+
+  def replaced(
+    self, min_pixels: int | None, max_pixels: int | None
+  ) -> "PixelBudget":
+    """Returns the budget with the limits that are given; None keeps one.
+
+    A given limit moves the other one along where both would contradict.
+    """
+    least = self.min_pixels if min_pixels is None else min_pixels
+    most = self.max_pixels if max_pixels is None else max_pixels
+    if min_pixels is None:
+      least = min(least, most)
+    if max_pixels is None:
+      most = max(least, most)
+    return PixelBudget(least, most)
+
+
+class Colors(NamedTuple):
+  """Statistics of red, green and blue in 0 … 1."""
+
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+
+
+# OpenAI's statistics, which the family was trained with; a folder may say
+# otherwise (`jaxvlm.data.processor`).
+CLIP = Colors(
+  mean=(0.48145466, 0.4578275, 0.40821073),
+  std=(0.26862954, 0.26130258, 0.27577711),
+)
 
 
 def smart_resize(
@@ -227,7 +262,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def patchify(
-  layout: VisionLayout, image: Image.Image, budget: PixelBudget
+  layout: VisionLayout,
+  image: Image.Image,
+  budget: PixelBudget,
+  colors: Colors = CLIP,
 ) -> tuple[np.ndarray, Grid]:
   """Returns (patches f32[n, C], grid) in the processor's reading order.
 
@@ -239,7 +277,8 @@ def patchify(
   if image.size != (cols * p, rows * p):
     image = image.resize((cols * p, rows * p), Image.Resampling.BICUBIC)
   x = np.asarray(image, np.float32) * np.float32(1 / 255)
-  x = (x - _MEAN) / _STD
+  mean, std = (np.array(values, np.float32) for values in colors)
+  x = (x - mean) / std
   x = x.reshape(rows // m, m, p, cols // m, m, p, 3)
   x = x.transpose(0, 3, 1, 4, 6, 2, 5)  # [R, C, m, m, channel, p, p]
   x = np.repeat(x[:, :, :, :, :, None], layout.temporal_patch, axis=5)

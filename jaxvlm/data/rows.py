@@ -184,7 +184,9 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
   chat = encoder.chat
   vision = chat.layout
   loaded = [
-    images.patchify(vision, images.load(picture), encoder.budget)
+    images.patchify(
+      vision, images.load(picture), encoder.budget, chat.pictures.colors
+    )
     for picture in row.images
   ]
   grids = [grid for _, grid in loaded]

@@ -18,15 +18,12 @@ import numpy as np
 
 from jaxvlm.data import rows
 from jaxvlm.data.chat import Chat
-from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder, Picture, Row
 from jaxvlm.data.spelling import Reader, spell
 from jaxvlm.data.stops import stop_table
 from jaxvlm.rollout.stream import stream
 from jaxvlm.sampling import Sampling
 from jaxvlm.typing import Model, Params, Prompts
-
-_MIN_PIXELS = 56 * 56
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +38,8 @@ class Request:
     max_new_tokens: tokens of the longest answer.
     stop: strings that end an answer; they belong to it.
     seed: root of the samples.
-    max_pixels: size above which a picture is made smaller.
+    min_pixels: size below which a picture is made larger; None: the folder's.
+    max_pixels: size above which one is made smaller; None: the folder's.
   """
 
   question: str
@@ -51,15 +49,14 @@ class Request:
   max_new_tokens: int = 256
   stop: Sequence[str] = ()
   seed: int = 0
-  max_pixels: int = 1_003_520
+  min_pixels: int | None = None
+  max_pixels: int | None = None
 
   def __post_init__(self):
-    least = {"n": 1, "max_new_tokens": 1, "max_pixels": _MIN_PIXELS}
-    for name, bound in least.items():
-      if getattr(self, name) < bound:
-        raise ValueError(
-          f"{name} is {getattr(self, name)}, expected at least {bound}"
-        )
+    for name in ("n", "max_new_tokens", "min_pixels", "max_pixels"):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
 
 
 class Ready(NamedTuple):
@@ -111,7 +108,7 @@ def prepare(chat: Chat, request: Request, *, max_positions: int) -> Ready:
   """
   ends = stop_table(chat.tokenizer, request.stop, chat.eos_ids).transitions
   row = Row("question", request.question, "", tuple(request.images))
-  budget = PixelBudget(_MIN_PIXELS, request.max_pixels)
+  budget = chat.pictures.budget.replaced(request.min_pixels, request.max_pixels)
   encoder = Encoder(chat, budget, (), request.max_new_tokens)
   encoded = rows.encode_prompt(row, encoder)
   length, room = len(encoded.tokens), max_positions - request.max_new_tokens

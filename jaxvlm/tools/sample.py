@@ -30,7 +30,12 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "0 means argmax")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "0 keeps all tokens")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "probability mass to keep")
 _MIN_P = flags.DEFINE_float("min_p", 0.0, "fraction of the best to keep")
-_MAX_PIXELS = flags.DEFINE_integer("max_pixels", 1_003_520, "largest picture")
+_MIN_PIXELS = flags.DEFINE_integer(
+  "min_pixels", None, "smallest picture, pixels; empty: as the folder says"
+)
+_MAX_PIXELS = flags.DEFINE_integer(
+  "max_pixels", None, "largest picture, pixels; empty: as the folder says"
+)
 _COLOR = flags.DEFINE_bool(
   "color_entropy", False, "paint tokens by their entropy, blue to red"
 )
@@ -50,6 +55,7 @@ def main(argv: list[str]) -> None:
       max_new_tokens=_LENGTH.value,
       stop=tuple(_STOP.value),
       seed=_SEED.value,
+      min_pixels=_MIN_PIXELS.value,
       max_pixels=_MAX_PIXELS.value,
     )
     config, chat = folders.describe(_MODEL.value)

@@ -379,3 +379,5 @@ def test_the_fingerprint_knows_vocabulary_template_and_ends(tmp_path):
   assert made("d", template=other).fingerprint != before
   ends = ending(tmp_path / "b", {"eos_token_id": first.pad_id})
   assert ends.fingerprint != before
+  (tmp_path / "a/preprocessor_config.json").write_text('{"image_std": 0.5}')
+  assert chat.load(tmp_path / "a", QWEN).fingerprint != before

@@ -182,8 +182,9 @@ def test_pixels_equal_those_of_transformers(seed):
 def test_patches_stand_in_reading_order_of_merged_tokens():
   small = layout.VisionLayout(patch=2, merge=2, window=8)
   array = noise(8, 12)
+  colors = images.Colors((0.1, 0.5, 0.9), (0.2, 0.3, 0.4))
   x, grid = images.patchify(
-    small, images.load(array), PixelBudget(8 * 12, 8 * 12)
+    small, images.load(array), PixelBudget(8 * 12, 8 * 12), colors
   )
   assert grid == (1, 6, 4) and x.shape == (24, 24) and x.dtype == np.float32
   number = 0
@@ -191,7 +192,7 @@ def test_patches_stand_in_reading_order_of_merged_tokens():
     for sub_row, sub_col in np.ndindex(2, 2):
       top, left = 2 * (2 * row + sub_row), 2 * (2 * col + sub_col)
       tile = array[top : top + 2, left : left + 2].astype(np.float64) / 255
-      tile = (tile - images._MEAN) / images._STD
+      tile = (tile - colors.mean) / colors.std
       frames = x[number].reshape(3, 2, 2, 2)
       for frame in (0, 1):  # a still picture is repeated
         np.testing.assert_allclose(

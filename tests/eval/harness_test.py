@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.processor import FAMILY
 from jaxvlm.data.rows import Bucket, Encoder, Row
 from jaxvlm.eval import harness
 from jaxvlm.eval.harness import Evaluation, ProblemSet
@@ -134,6 +135,7 @@ class Words:
   """As much of a chat as rows need: a word is its length."""
 
   layout = tiny.CONFIG.layout
+  pictures = FAMILY
   pad_id = tiny.PAD
   image_token_id = tiny.IMAGE
 

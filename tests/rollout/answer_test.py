@@ -11,6 +11,8 @@ import pytest
 
 from jaxvlm.data import chat as chats
 from jaxvlm.data.chat import IMAGE_PAD
+from jaxvlm.data.images import Colors, PixelBudget
+from jaxvlm.data.processor import PictureSettings
 from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
 from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.answer import Request, answer, prepare
@@ -187,7 +189,28 @@ def test_what_is_wrong_with_a_question_is_named(loaded):
     ready(loaded, Request("x", ["nowhere.png"]))
 
 
-@pytest.mark.parametrize("field", ["n", "max_new_tokens", "max_pixels"])
+def test_pictures_are_sized_and_colored_as_the_folder_says(loaded):
+  _, _, chat = loaded
+  small = PictureSettings(
+    PixelBudget(28 * 28, 56 * 56), Colors((0,) * 3, (1,) * 3)
+  )
+  chat = dataclasses.replace(chat, pictures=small)
+
+  def asked(**limits):
+    request = Request("x?", ASKED.images[:1], **limits)
+    return prepare(chat, request, max_positions=10**6).prompts
+
+  plain = ready(loaded, Request("x?", ASKED.images[:1])).prompts
+  got = asked()
+  assert 0 < (got.image_slots >= 0).sum() <= 4
+  assert got.patches.min() >= 0 > plain.patches.min()  # nothing subtracted
+  assert (asked(min_pixels=28 * 28 * 9).image_slots >= 0).sum() >= 9
+  assert (asked(max_pixels=28 * 28).image_slots >= 0).sum() == 1
+
+
+@pytest.mark.parametrize(
+  "field", ["n", "max_new_tokens", "min_pixels", "max_pixels"]
+)
 def test_sizes_that_are_too_small_are_refused(field):
   with pytest.raises(ValueError, match=f"{field} is 0, expected at least"):
     Request("x", **{field: 0})
