@@ -58,6 +58,46 @@ def test_a_record_becomes_a_row(folder):
   assert third.responses == ("<think>As shown, 2x = 140.</think> \\boxed{70}",)
 
 
+def test_a_list_of_one_and_a_number_are_read_as_the_answer_they_mean(folder):
+  for answer in (["70"], 70, 70.0, [70]):
+    write(folder, {**GOOD, "answer": answer})
+    (row,) = geometry3k.rows(folder, "train")
+    assert row.answer == "70"
+    assert row.responses == ("<think>Find x.</think> \\boxed{70}",)
+
+
+@pytest.mark.parametrize(
+  "field, value",
+  [
+    ("answer", ["70", "71"]),
+    ("answer", []),
+    ("answer", {"value": 70}),
+    ("answer", True),
+    ("answer", float("nan")),
+    ("text_full", ["Find x."]),
+    ("response", ["So"]),
+  ],
+)
+def test_a_field_that_is_no_text_is_refused_with_its_line(folder, field, value):
+  write(folder, GOOD, "", {**GOOD, field: value})
+  with pytest.raises(ValueError, match=r"train\.jsonl, line 3: TypeError"):
+    geometry3k.rows(folder, "train")
+
+
+def test_blank_lines_and_line_ends_of_other_systems_are_no_errors(folder):
+  one, two = json.dumps(GOOD), json.dumps({**GOOD, "id": 8})
+  texts = (
+    f"{one}\n\n{two}\n\n \t\n",
+    f"\ufeff{one}\r\n{two}\r\n",
+    f"\ufeff\r\n{one}\r{two}",
+    f"\n{one}\n{two}",
+  )
+  for text in texts:
+    (folder / "train.jsonl").write_bytes(text.encode())
+    ids = [row.id for row in geometry3k.rows(folder, "train")]
+    assert ids == ["train/7", "train/8"], text
+
+
 def test_a_missing_split_is_named(folder):
   with pytest.raises(FileNotFoundError, match=r"val\.jsonl does not exist"):
     geometry3k.rows(folder, "val")
@@ -73,7 +113,6 @@ def without(name: str) -> dict:
   "line",
   [
     json.dumps(GOOD)[:-5],
-    "",
     "not JSON",
     "[1, 2]",
     "null",

@@ -1,9 +1,9 @@
 """Rows of Geometry3K from a local folder: <split>.jsonl and images/."""
 
-import json
 import pathlib
 
 from jaxvlm.data.rows import Row
+from jaxvlm.data.sources.records import answer_text, records
 
 # Appended to the question, as in the public Geometry3K recipes: reason first,
 # box the answer. The wording is ours.
@@ -18,8 +18,9 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
 
   A record needs `id`, `image` (relative to the folder), `problem_text` and
   `answer`; a worked solution in `response` or, failing that, `text_full`
-  becomes the text to learn from. Whether pictures and answers are usable is
-  decided, row by row, by the survey.
+  becomes the text to learn from. An answer is a text, a number or a list of
+  one of these (`records.answer_text`). Whether pictures and answers are usable
+  is decided, row by row, by the survey.
 
   Raises:
     FileNotFoundError: no such split.
@@ -34,17 +35,14 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
       " images/; point --data_dir at it"
     )
   out = []
-  # Bytes, because JSON strings may hold characters at which str.splitlines
-  # breaks a line.
-  for number, line in enumerate(file.read_bytes().splitlines(), 1):
+  for number, record in records(file):
     try:
-      record = json.loads(line)
-      question, answer = record["problem_text"], record["answer"]
+      question, answer = record["problem_text"], answer_text(record["answer"])
       image, name = record["image"], f"{split}/{record['id']}"
-      work = record.get("response") or _worked(record)
+      work = record.get("response") or _worked(record, answer)
       if not all(isinstance(text, str) for text in (question, image, work)):
         raise TypeError("a text is no string")
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+    except (KeyError, TypeError) as e:
       raise ValueError(
         f"{file}, line {number}: {type(e).__name__} {e}; expected a JSON object"
         " with id, image, problem_text, answer"
@@ -53,7 +51,7 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
       Row(
         id=name,
         question=question + INSTRUCTION,
-        answer="" if answer is None else str(answer),
+        answer=answer,
         images=(inside(folder, image),),
         responses=(work,),
         group=str(record.get("answer_kind", "")),
@@ -62,9 +60,11 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
   return out
 
 
-def _worked(record: dict) -> str:
+def _worked(record: dict, answer: str) -> str:
   given = record.get("text_full") or record["problem_text"]
-  return f"<think>{given}</think> \\boxed{{{record['answer']}}}"
+  if not isinstance(given, str):
+    raise TypeError(f"text_full is {given!r}, expected a text")
+  return f"<think>{given}</think> \\boxed{{{answer}}}"
 
 
 def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
