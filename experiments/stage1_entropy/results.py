@@ -10,7 +10,7 @@ import json
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from jaxvlm import journal
 from jaxvlm.diagnostics import (
   Interval,
   bootstrap_interval,
-  distinct_answers,
   paired_bootstrap,
 )
 from jaxvlm.eval.harness import Evaluation
@@ -340,7 +339,7 @@ def _scores(evaluation: Evaluation) -> Scores:
     "entropy": np.asarray(evaluation.entropy(), np.float64),
     "length": evaluation.lengths.mean(1, dtype=np.float64),
     "format": evaluation.format.mean(1, dtype=np.float64),
-    "distinct_answers": _distinct(evaluation.answers),
+    "distinct_answers": evaluation.distinct_answers(),
   }
 
 
@@ -348,14 +347,6 @@ def _bounds(metric: str) -> tuple[float, float] | None:
   """Returns the least and largest value of a rate; None for what is none."""
   rate = metric in ("accuracy", "format") or metric.startswith("pass@")
   return (0.0, 1.0) if rate else None
-
-
-def _distinct(answers: Sequence[Sequence[str]]) -> np.ndarray:
-  # The harness writes "" where nothing was boxed: no answer is not an answer.
-  return np.array(
-    [distinct_answers([[a or None for a in row]]) for row in answers],
-    np.float64,
-  )
 
 
 def _unfinished(results: Results) -> list[str]:

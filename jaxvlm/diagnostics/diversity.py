@@ -9,8 +9,8 @@ Answers = Sequence[Sequence[str | None]]
 def distinct_answers(answers: Answers) -> float:
   """Returns the mean number of distinct final answers per problem.
 
-  Answers are compared as given: normalize them first, so that "0.50" and
-  "0.5" are one. None, a sample without an answer, is no answer.
+  Answers are compared as given: pass `rewards.canonical` of each, so that
+  "0.50" and "1/2" are one. None, a sample without an answer, is no answer.
 
   Args:
     answers: per problem, the final answer of every sample.

@@ -19,7 +19,7 @@ from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
 from jaxvlm.journal import progress
-from jaxvlm.rewards import extract_boxed
+from jaxvlm.rewards import canonical, extract_boxed
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.typing import Params, Prompts
 
@@ -107,10 +107,19 @@ class Evaluation:
       "finished": float(self.finished.mean()),
       "entropy": float((self.entropies * self.lengths).sum() / total),
       "neg_logprob": float((self.neg_logprobs * self.lengths).sum() / total),
-      "distinct_answers": float(
-        distinct_answers([[a or None for a in row] for row in self.answers])
-      ),
+      "distinct_answers": float(self.distinct_answers().mean()),
     }
+
+  def distinct_answers(self) -> np.ndarray:
+    """Returns f64[problems]: different answers to each, whatever spelling."""
+    # Policies repeat themselves: each spelling is read once.
+    spellings = {a for row in self.answers for a in row}
+    # "" where nothing was boxed: no answer is not an answer.
+    same = {a: canonical(a) or None for a in spellings}
+    return np.array(
+      [distinct_answers([[same[a] for a in row]]) for row in self.answers],
+      np.float64,
+    )
 
   def to_arrays(self) -> dict[str, Any]:
     """Returns what `from_arrays` restores: arrays only, nothing pickled.

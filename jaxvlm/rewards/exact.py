@@ -142,11 +142,18 @@ class _Parser:
         value = _multiply(value, _inverse(self._factor()))
         continue
       explicit = self._take(*_TIMES)
-      # "2 3" and "2.5.5" are no products; "2(3)" and "2√3" are.
-      if not explicit and self._tokens[self._at][0] == "number":
+      # "2 3", "2.5.5" and "{2}{3}", which shows as 23, are no products;
+      # "2(3)" and "2√3" are.
+      if not explicit and self._begins_with_digits():
         raise Unreadable(f"{following!r} was not expected")
       value = _multiply(value, self._factor())
     return value
+
+  def _begins_with_digits(self) -> bool:
+    ahead = self._at
+    while ahead < len(self._tokens) and self._tokens[ahead][1] == "{":
+      ahead += 1
+    return ahead < len(self._tokens) and self._tokens[ahead][0] == "number"
 
   def _mixed_number(self) -> Number | None:
     """Reads 3\\frac{1}{2} as 3 + 1/2, which a product never means there."""

@@ -4,7 +4,7 @@ import collections
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
-from jaxvlm.rewards import extract_boxed
+from jaxvlm.rewards import canonical, extract_boxed
 from jaxvlm.rollout.answer import Word
 
 # 256-color codes from certain (blue) to undecided (red).
@@ -59,15 +59,27 @@ def in_order(
 
 
 def count(texts: Iterable[str]) -> str:
-  """Returns the distinct answers, the most common first."""
-  answers = collections.Counter(map(_answer, texts))
-  lines = [f"\n{len(answers)} distinct answers in {answers.total()}:"]
-  lines += [f"{n:5d}  {text}" for text, n in answers.most_common()]
+  """Returns the distinct answers, the most common first.
+
+  Spellings of one answer count as one (`rewards.canonical`), shown as the most
+  common of them.
+  """
+  spellings: dict[str, collections.Counter] = {}
+  for text in texts:
+    key, shown = _answer(text)
+    spellings.setdefault(key, collections.Counter())[shown] += 1
+  ordered = sorted(spellings.values(), key=lambda c: -c.total())
+  total = sum(c.total() for c in ordered)
+  lines = [f"\n{len(ordered)} distinct answers in {total}:"]
+  lines += [f"{c.total():5d}  {c.most_common(1)[0][0]}" for c in ordered]
   return "\n".join(lines)
 
 
-def _answer(text: str) -> str:
-  """Returns what is in the box, or the beginning of a text without one."""
+def _answer(text: str) -> tuple[str, str]:
+  """Returns what an answer is counted as, and what is shown of it.
+
+  That is what is in the box, or the whole of a text without one.
+  """
   found = extract_boxed(text) or text
   line = textwrap.shorten(found, 72, placeholder=" …")
-  return line.translate(_CONTROLS) or "(no text)"
+  return canonical(found), line.translate(_CONTROLS) or "(no text)"

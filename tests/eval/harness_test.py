@@ -74,6 +74,17 @@ def test_summary_by_hand():
   assert distinct == pytest.approx((2 + 0 + 1) / 3)
 
 
+def test_spellings_of_one_answer_are_one():
+  e = example()
+  rows = [
+    ("60", "60.0", r"60^\circ", "60 degrees", "x = 60", r"\frac{120}{2}"),
+    ("60", "61", "", "", "", ""),
+    ("(A)", "a", r"\text{B}", "(1,2)", "(2,1)", "(1.0, 2)"),
+  ]
+  e = dataclasses.replace(e, answers=tuple(rows))
+  np.testing.assert_array_equal(e.distinct_answers(), [1.0, 2.0, 4.0])
+
+
 def test_entropy_of_a_problem_is_its_token_mean():
   e = example()
   expected = [

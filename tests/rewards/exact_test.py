@@ -181,7 +181,8 @@ def test_what_is_written_is_read_as_the_same(pair):
 @pytest.mark.parametrize(
   "text",
   [
-    "", "+", "1+", "(1", "1)", "x", "2x", "1..2", "1 2", "2.5.5", "1/0",
+    "", "+", "1+", "(1", "1)", "x", "2x", "1..2", "1 2", "{1}{2}",
+    "1{2}", "2{{3}}", "2.5.5", "1/0",
     r"\frac{1}{0}", r"\frac{1}", r"\sqrt", r"\sqrt{-1}", r"\sqrt{1+\sqrt{2}}",
     r"\sqrt[1]{8}", r"\sqrt[11]{8}", r"\sqrt[0]{8}", r"\sqrt[-2]{4}",
     r"\sqrt[3]8", r"\sqrt[4]{-16}", r"\sqrt[2.5]{4}", r"\sqrt[\pi]{4}",

@@ -81,3 +81,13 @@ def test_counts_of_distinct_answers():
   assert set(lines[3:6]) >= {"    1  it is seventy", "    1  (no text)"}
   assert all(len(line) <= 80 for line in lines)
   assert "\033" not in "".join(lines)
+
+
+def test_spellings_of_one_answer_count_as_one():
+  texts = [f"\\boxed{{{a}}}" for a in ("1/2", "0.5", "0.5", "3", r"\frac12")]
+  assert show.count(texts).splitlines() == [
+    "",
+    "2 distinct answers in 5:",
+    "    4  0.5",
+    "    1  3",
+  ]
