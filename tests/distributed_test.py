@@ -75,7 +75,8 @@ def test_more_processes_have_the_curves_of_one(
 def hurt(process, step, signal):
   return {
     "timeout_s": TIMEOUT_S,
-    "limit_s": 120,
+    # One that was stopped is waited for, and for long enough only.
+    **({"limit_s": 120} if signal == 19 else {}),
     "hurt": {
       "process": process,
       "moment": "inputs",
@@ -102,7 +103,8 @@ def test_a_cluster_survives_a_notice_and_a_kill(nursery, tmp_path, whole):
 def assert_stopped(reply, process, after):
   """In time, with a message; JAX ends a process where it cannot raise."""
   assert reply["codes"][process] in (distributed.PEER_LOST, -6)
-  assert reply["times"][process] - after < TIMEOUT_S + 5
+  # Hung would be for good; on busy cores the news take their time.
+  assert reply["times"][process] - after < 6 * TIMEOUT_S
   told = reply["outputs"][process]
   assert "another process died" in told or "another task died" in told
 

@@ -477,12 +477,12 @@ def test_a_missing_picture_is_named(tmp_path):
 def test_a_bomb_is_refused_before_it_is_decoded(side):
   data = png_header(side, side)
   assert len(data) < 10_000
-  started = time.monotonic()
+  started = time.process_time()
   for read in (images.size_of, images.load):
     with pytest.raises(ValueError, match="pixels"):
       read(data)
   # Decoding 81 million pixels takes longer, and fails with other words.
-  assert time.monotonic() - started < 0.5
+  assert time.process_time() - started < 0.5
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

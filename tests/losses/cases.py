@@ -11,9 +11,8 @@ from jaxvlm import losses
 from tests.reference import losses as oracle
 from tests.reference import torch_losses
 
-# (rows, tokens): four shapes, each a slice of the next one, so that little is
-# compiled.
-SHAPES = ((1, 1), (2, 2), (4, 5), (6, 8))
+# (rows, tokens): each halved is the one before, so that little is compiled.
+SHAPES = ((2, 2), (4, 4))
 
 
 class Case(NamedTuple):

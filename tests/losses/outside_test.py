@@ -13,10 +13,10 @@ FRESH = """
 import time, sys
 import jax, jax.numpy, jax.nn
 before = set(sys.modules)
-start = time.perf_counter()
+start = time.process_time()
 from jaxvlm.losses import cw_dpo_loss
 import jaxvlm.tokenstats
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 """
 

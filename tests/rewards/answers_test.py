@@ -70,10 +70,10 @@ def test_balanced_content_is_returned_whole(content, before):
   ],
 )
 def test_boxes_are_found_in_linear_time(text):
-  start = time.perf_counter()
+  start = time.process_time()
   extract_boxed(text)
   # Measured: below 10 ms; a quadratic scan takes seconds.
-  assert time.perf_counter() - start < 0.5
+  assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_spelling(text, expected):
 )
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_normalizing_never_fails_and_is_quick(text):
-  start = time.perf_counter()
+  start = time.process_time()
   assert isinstance(answers.normalize(text), str)
-  assert time.perf_counter() - start < 0.5
+  assert time.process_time() - start < 0.5
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_normalizing_never_fails_and_is_quick(text):
 @pytest.mark.parametrize("size", [300, 100_000])
 def test_repetitions_do_not_backtrack(unit, size):
   text = (unit * size)[:size]
-  start = time.perf_counter()
+  start = time.process_time()
   answers.normalize("1" + text + "1")
   answers.normalize(text)
   # Measured: below 15 ms.
-  assert time.perf_counter() - start < 0.5
+  assert time.process_time() - start < 0.5

@@ -229,9 +229,9 @@ def test_what_is_no_number(text):
 )
 def test_bombs_end_quickly(text):
   exact._factors.cache_clear()
-  start = time.perf_counter()
+  start = time.process_time()
   exact.parse(text[:200])
-  assert time.perf_counter() - start < 1.0
+  assert time.process_time() - start < 1.0
 
 
 def test_depth_is_bounded():
@@ -257,7 +257,7 @@ def test_text_that_is_too_long_is_not_read():
 )
 @hypothesis.settings(max_examples=400, deadline=None)
 def test_any_text_is_read_or_refused_in_time(text):
-  start = time.perf_counter()
+  start = time.process_time()
   value = exact.parse(text)
-  assert time.perf_counter() - start < 1.0
+  assert time.process_time() - start < 1.0
   assert value is None or all(q for q in value.values())

@@ -400,10 +400,10 @@ def test_different_geometry3k_answers_are_told_apart():
   ],
 )
 def test_bombs_are_wrong_and_quick(bomb, answer):
-  start = time.perf_counter()
+  start = time.process_time()
   assert not grade(bomb, answer)
   # Measured: below 20 ms.
-  assert time.perf_counter() - start < 1.0
+  assert time.process_time() - start < 1.0
 
 
 def test_fractions_of_many_digits_compare():

@@ -522,7 +522,8 @@ def test_restores_onto_other_shardings_and_device_counts(tmp_path):
 
 
 # Forks a saving process per trial, which spares the imports; kills it at a
-# random moment. Each checks that nothing its predecessors saw saved is gone.
+# random moment after a random number of saves, so that a busy machine saves as
+# many. Each checks that nothing its predecessors saw saved is gone.
 KILLED = """
   import os, pathlib, random, signal, sys, time, traceback
   import jax, numpy as np
@@ -534,7 +535,7 @@ KILLED = """
   def state(step):
     return {f"x{i}": np.full((64, 64), step * 8.0 + i) for i in range(8)}
 
-  def work(trial):
+  def work(trial, saved):
     checkpoints = Checkpoints(folder, identity={})
     restored = checkpoints.restore(state(0))
     step = 0
@@ -553,18 +554,24 @@ KILLED = """
         )
         if trial % 2 == 0:
           print(step, file=file, flush=True)
+        os.write(saved, b".")
 
   log.touch()
   rng = random.Random(seed)
   for trial in range(trials):
+    saves, saved = os.pipe()
     child = os.fork()
     if child == 0:
       try:
-        work(trial)
+        work(trial, saved)
       except BaseException:
         traceback.print_exc()
         os._exit(1)
-    time.sleep(rng.uniform(0.0, 2.0))
+    os.close(saved)  # else a child that ends would be waited for
+    for _ in range(rng.randrange(5)):
+      os.read(saves, 1)
+    os.close(saves)
+    time.sleep(rng.uniform(0.0, 0.1))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status), "the child stopped by itself"
@@ -580,7 +587,7 @@ def test_killed_at_random_moments(tmp_path, trials):
   printed = run_script(KILLED, folder, trials, trials, JAX_PLATFORMS="cpu")
   assert "fine" in printed
   durable = [int(x) for x in folder.with_suffix(".log").read_text().split()]
-  assert len(durable) >= trials / 2, "too slow a machine: nothing was tried"
+  assert durable
   like = {f"x{i}": np.zeros((64, 64)) for i in range(8)}
   restored = Checkpoints(folder, identity={}).restore(like)
   assert restored.step >= max(durable)

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -279,18 +280,32 @@ def _fork(job: dict, output: pathlib.Path, **more) -> int:
     os._exit(code)
 
 
+@contextlib.contextmanager
+def free_port() -> Iterator[int]:
+  """Yields a port that is held: another program cannot take it meanwhile.
+
+  The coordinator can, for it shares its port as this socket does.
+  """
+  with socket.socket() as held:
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    held.bind(("localhost", 0))
+    yield held.getsockname()[1]
+
+
 def _serve(job: dict) -> dict:
   """Runs all processes of a job; returns codes, outputs and times of exit.
 
   With `kill_s`, the first process is killed so long after its loop began;
   with `limit_s`, what still runs then is killed, code "stuck".
   """
-  kill_s, limit_s = job.pop("kill_s", None), job.pop("limit_s", 300)
   folder = pathlib.Path(job["workdir"])
   folder.mkdir(parents=True, exist_ok=True)
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = free.getsockname()[1]
+  with free_port() as port:
+    return _live(job, folder, port)
+
+
+def _live(job: dict, folder: pathlib.Path, port: int) -> dict:
+  kill_s, limit_s = job.pop("kill_s", None), job.pop("limit_s", 1800)
   outputs = [folder / f"output-{i}.txt" for i in range(job["processes"])]
   reads, writes = os.pipe()
   children = [
