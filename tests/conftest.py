@@ -8,20 +8,15 @@ import resource
 # ahead-of-time compilation, must not look for chips.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-# Tiny programs run once or twice: compiling them was nine tenths of the suite.
-# A train step of tests/tiny.py costs 9 s of CPU with these, 46 s without.
-os.environ["XLA_FLAGS"] = " ".join(
-  (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",
-    os.environ.get("XLA_FLAGS", ""),  # the last of two equal flags holds
-  )
-).strip()
-
 import jax
 import pytest
 
+from tests import compiling
+
+# Read when the first client is made, and gone before libtpu looks.
+with pytest.MonkeyPatch.context() as patch:
+  patch.setenv("XLA_FLAGS", compiling.environment()["XLA_FLAGS"])
+  jax.devices()
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_debug_key_reuse", True)
 

@@ -1,7 +1,6 @@
 """One device and eight: the same losses, gradients, steps and rollouts."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -14,12 +13,10 @@ import pytest
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import convert, names
 from jaxvlm.sharding import MeshConfig, make_mesh
-from tests import tiny
+from tests import compiling, tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
 OBJECTIVES = "sft,sft_c,opd,dpo,cw_dpo,grpo"
-# Compiling is nine tenths of the time, and nobody runs the program twice.
-QUICK = "--xla_backend_optimization_level=0"
 
 
 def run(meshes, names):
@@ -27,7 +24,7 @@ def run(meshes, names):
   done = subprocess.run(
     [sys.executable, "-m", "tests.mesh_cases", meshes, names],
     cwd=ROOT,
-    env={**os.environ, "XLA_FLAGS": QUICK, "JAX_PLATFORMS": "cpu"},
+    env=compiling.environment(JAX_PLATFORMS="cpu"),
     capture_output=True,
     text=True,
     check=False,

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import re
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 from benchmarks import tokenstats as benchmark
 from jaxvlm.tokenstats import TokenStats, _live_first, token_stats
+from tests import compiling
 from tests.reference import tokenstats as oracle
 
 # Nothing divides the vocabulary, and the two heads are padded differently.
@@ -533,16 +533,11 @@ print("sharded ok")
 
 def test_sharded_heads_give_the_same_numbers():
   """Eight fake devices in a fresh process: head over tensor, fsdp, both."""
-  environment = os.environ | {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-  }
   result = subprocess.run(
     [sys.executable, "-c", SHARDED],
-    env=environment,
+    env=compiling.environment(JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="8"),
     capture_output=True,
     text=True,
-    timeout=300,
   )
   assert result.stdout.strip() == "sharded ok", result.stderr[-3000:]
 

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 
 import jax
 import numpy as np
@@ -30,7 +31,7 @@ from jaxvlm.data import diagrams, tokenizer
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.eval.harness import Evaluation
 from jaxvlm.models import qwen2_5_vl
-from tests import tiny
+from tests import compiling, tiny
 from tests.train import runs
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
@@ -80,6 +81,9 @@ def start(tmp_path_factory):
   context.set_forkserver_preload(
     ["experiments.stage1_entropy.run", "transformers.models.auto", __name__]
   )
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XLA_FLAGS", compiling.environment()["XLA_FLAGS"])
+    forkserver.ensure_running()
   logs, count = tmp_path_factory.mktemp("logs"), itertools.count()
 
   def begin(*arguments):

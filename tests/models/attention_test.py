@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import re
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from jaxvlm import sharding
 from jaxvlm.models import attention, qwen2_5_vl
 from jaxvlm.models.attention import Block, Segments
 from jaxvlm.plan import programs, setting, topology
-from tests import tiny
+from tests import compiling, tiny
 
 splash = functools.partial(attention.splash, interpret=True)
 # The arguments given to cuDNN, with the arithmetic of XLA.
@@ -306,9 +305,8 @@ def test_equals_plain_on_a_mesh():
       for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * abs(b).max())
   """
-  flags = "--xla_force_host_platform_device_count=8"
   subprocess.run(
     [sys.executable, "-c", textwrap.dedent(code)],
-    env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+    env=compiling.environment(JAX_PLATFORMS="cpu", JAX_NUM_CPU_DEVICES="8"),
     check=True,
   )

@@ -23,11 +23,6 @@ GROUP, LENGTH = 3, 32
 ATOL = 1e-4  # float32, values of order one
 RTOL = 1e-4  # of a gradient's norm
 
-# Tiny programs run once: compiling them dearly would be the whole test time.
-jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
-
 
 class Case(NamedTuple):
   """A configuration and the rows that reach its corner."""
@@ -176,7 +171,7 @@ def our_states(name: str):
     logits = model.logits(config, params, batch)
     return cross_entropy(logits, tokens, weights), logits
 
-  @jit
+  @jax.jit
   def run(params, batch, tokens, weights):
     p = batch.prompts
     tower = None
@@ -262,9 +257,9 @@ def decoded(name: str) -> tuple[np.ndarray, np.ndarray]:
   n = len(setup.inputs.input_ids)
   text = hf.random_text((n, GROUP, LENGTH), seed=1)
   out = bound.head(params)
-  last, prefix = jit(bound.prefill)(params, setup.batch.prompts)
+  last, prefix = jax.jit(bound.prefill)(params, setup.batch.prompts)
   cache = bound.init_cache(prefix, GROUP, LENGTH)
-  decode = jit(bound.decode)
+  decode = jax.jit(bound.decode)
   hidden = [jnp.broadcast_to(last[:, None], (n, GROUP, last.shape[-1]))]
   for t in range(LENGTH):
     text[:, 0, t] = jnp.argmax(hidden[-1][:, 0] @ out, -1)
@@ -322,7 +317,7 @@ def copied(setup: Setup, tokens: np.ndarray) -> Copied:
 def forwarded(name: str) -> np.ndarray:
   """Returns hidden [N, G, T, D] of `forward` on what `decoded` read."""
   setup = build(name)
-  run = jit(qwen2_5_vl.bind(setup.config).forward)
+  run = jax.jit(qwen2_5_vl.bind(setup.config).forward)
   return jax.device_get(run(setup.params, completed(name)))
 
 
@@ -365,8 +360,8 @@ def shared_prefix_gradients(name: str):
     picked = jnp.take_along_axis(logits, full.at[..., None], axis=2)
     return cross_entropy(picked, tokens, weights)
 
-  ours = jit(jax.grad(loss))(setup.params, batch)
-  copies = jit(jax.grad(copied_loss))(
+  ours = jax.jit(jax.grad(loss))(setup.params, batch)
+  copies = jax.jit(jax.grad(copied_loss))(
     setup.params, qwen2_5_vl.batch_from_hf(config, *full.inputs)
   )
   logits = states.logits[rows, full.at]
@@ -414,7 +409,7 @@ def value_and_gradient(bound, params, batch):
     hidden = bound.forward(params, batch)
     return jnp.sum(jnp.sin(hidden.astype(jnp.float32))), hidden
 
-  return jax.device_get(jit(jax.grad(loss, has_aux=True))(params))
+  return jax.device_get(jax.jit(jax.grad(loss, has_aux=True))(params))
 
 
 @functools.cache
@@ -427,7 +422,7 @@ def test_unstacked_parameters_give_the_same():
   bound = qwen2_5_vl.bind(build(SMALL).config)
   params = bound.unstack(build(SMALL).params)
   assert isinstance(params["model"]["layers"], tuple)
-  hidden = jit(bound.forward)(params, small_batch(SMALL))
+  hidden = jax.jit(bound.forward)(params, small_batch(SMALL))
   np.testing.assert_allclose(hidden, plain()[1], atol=1e-5)
 
 
@@ -478,7 +473,7 @@ def test_padding_values_and_side_do_not_matter():
   noisy = right._replace(
     input_ids=np.where(right.attention_mask > 0, right.input_ids, 7)
   )
-  run = jit(functools.partial(model.logits, config))
+  run = jax.jit(functools.partial(model.logits, config))
   left_logits = our_states(name)[2][inputs.attention_mask > 0]
   for other in (right, noisy):
     logits = run(setup.params, qwen2_5_vl.batch_from_hf(config, *other))
@@ -494,7 +489,7 @@ def test_empty_slots_and_pixels_of_padding_do_not_matter():
   empty = p.patch_segments < 0
   assert empty.any()
   patches = np.where(empty[..., None], np.float32(50), p.patches)
-  run = jit(functools.partial(model.logits, setup.config))
+  run = jax.jit(functools.partial(model.logits, setup.config))
   dirty = run(
     setup.params, setup.batch._replace(prompts=p._replace(patches=patches))
   )

@@ -19,6 +19,7 @@ import pytest
 from jaxvlm import distributed
 from jaxvlm.train import checkpoint, manifest
 from jaxvlm.train.checkpoint import Checkpoints
+from tests import compiling
 
 ROOT = pathlib.Path(checkpoint.__file__).parents[2]
 IDENTITY = {"config": "c0ffee", "device_layout": "cpu:1"}
@@ -65,10 +66,9 @@ def run_script(code, *args, before=(), **environment):
   """Runs `code` in a fresh interpreter; returns what it printed."""
   done = subprocess.run(
     [*before, sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
-    env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    env=compiling.environment(PYTHONPATH=str(ROOT), **environment),
     capture_output=True,
     text=True,
-    timeout=600,
   )
   assert done.returncode == 0, done.stdout + done.stderr
   return done.stdout

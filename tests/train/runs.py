@@ -37,7 +37,7 @@ from jaxvlm.train import experience, loop, objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import init_state, make_train_step
 from jaxvlm.typing import Batch
-from tests import tiny
+from tests import compiling, tiny
 
 KINDS = ("sft", "opd", "cw_dpo", "grpo")
 STEPS, SAVE_EVERY, EVALUATE_EVERY = 12, 2, 5
@@ -340,15 +340,14 @@ class Nursery:
   """A process that has imported everything and forks lives on demand."""
 
   def __init__(self, cache: pathlib.Path):
-    environment = {
-      **os.environ,
-      "JAX_PLATFORMS": "cpu",
-      "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+    environment = compiling.environment(
+      JAX_PLATFORMS="cpu",
+      JAX_DEFAULT_MATMUL_PRECISION="highest",
       # So that only the first life of a kind compiles.
-      "JAX_COMPILATION_CACHE_DIR": str(cache),
-      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
+      JAX_COMPILATION_CACHE_DIR=str(cache),
+      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+      JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
+    )
     self._process = subprocess.Popen(
       [sys.executable, "-m", "tests.train.runs"],
       cwd=pathlib.Path(__file__).parents[2],
