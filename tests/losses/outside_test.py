@@ -1,11 +1,12 @@
 """The losses as a guest in other people's code."""
 
-import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from tests import compiling
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
@@ -22,13 +23,11 @@ print(*sorted({name.split(".")[0] for name in set(sys.modules) - before}))
 
 
 def run(*command):
-  environment = os.environ | {"JAX_PLATFORMS": "cpu"}
   result = subprocess.run(
     [sys.executable, *command],
-    env=environment,
+    env=compiling.environment(JAX_PLATFORMS="cpu"),
     capture_output=True,
     text=True,
-    timeout=300,
   )
   assert result.returncode == 0, result.stderr[-3000:]
   return result.stdout

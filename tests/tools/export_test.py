@@ -1,6 +1,5 @@
 """Export: what a run trained becomes a folder that others load."""
 
-import os
 import subprocess
 import sys
 
@@ -17,7 +16,7 @@ from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.freeze import merge_params, split_params
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import init_state
-from tests import tiny
+from tests import compiling, tiny
 
 OPTIMIZER = make_optimizer(OptimizerConfig(1e-2))
 MESH = make_mesh(MeshConfig(), jax.devices()[:1])
@@ -125,7 +124,7 @@ def test_the_command_on_four_devices(tmp_path, model):
     ],
     capture_output=True,
     text=True,
-    env=os.environ | {"JAX_NUM_CPU_DEVICES": "4"},
+    env=compiling.environment(JAX_NUM_CPU_DEVICES="4"),
   )
   assert done.returncode == 0, done.stderr
   assert done.stdout == f"{out}: step 3 of {where}\n"

@@ -8,11 +8,13 @@ import pytest
 from PIL import Image
 
 from jaxvlm.data import diagrams
+from tests import compiling
 
 
 def _jaxvlm(*args):
   return subprocess.run(
     [sys.executable, "-m", "jaxvlm.tools.main", *map(str, args)],
+    env=compiling.environment(),
     capture_output=True,
     text=True,
   )
