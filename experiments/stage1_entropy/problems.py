@@ -1,10 +1,11 @@
 """The study's problems: traces for SFT, prompts for OPD and GRPO, test sets."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 
 from experiments.stage1_entropy.config import Dataset, StudyConfig
-from jaxvlm.data import diagrams
+from jaxvlm.data import diagrams, surveys
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
@@ -33,8 +34,21 @@ class Problems:
   evaluation: tuple[ProblemSet, ...]
 
 
-def load(study: StudyConfig, chat: Chat) -> Problems:
-  """Reads, surveys and encodes the study's problems."""
+def load(
+  study: StudyConfig,
+  chat: Chat,
+  folder: pathlib.Path | None = None,
+  *,
+  write: bool = True,
+) -> Problems:
+  """Reads, surveys and encodes the study's problems.
+
+  Args:
+    study: settings.
+    chat: the student's tokenizer and template.
+    folder: keeps the surveys for the next start; None keeps nothing.
+    write: False reads what is kept and adds nothing.
+  """
   data, e = study.data, study.evaluation
   if len(data.prompt_tokens) != len(data.patch_slots):
     raise ValueError(
@@ -52,11 +66,21 @@ def load(study: StudyConfig, chat: Chat) -> Problems:
     max_new_tokens=data.max_new_tokens,
   )
   traces, prompts, tests = _SOURCES[study.dataset](study)
+
+  def survey(name: str, rows: Sequence[Row]) -> Survey:
+    if folder is None:
+      found = rows_lib.survey(rows, encoder)
+    else:
+      file = folder / f"{name}.json"
+      found = surveys.survey(file, rows, encoder, write=write)
+    _check_dropped(name, found, data.max_dropped)
+    return found
+
   return Problems(
     chat=chat,
     encoder=encoder,
-    traces=_survey("traces", traces, encoder, data.max_dropped),
-    prompts=_survey("prompts", prompts, encoder, data.max_dropped),
+    traces=survey("traces", traces),
+    prompts=survey("prompts", prompts),
     evaluation=tuple(
       make_problem_set(
         name, rows, encoder, e.prompts, asked=asked, max_missing=e.max_missing
@@ -67,20 +91,16 @@ def load(study: StudyConfig, chat: Chat) -> Problems:
   )
 
 
-def _survey(
-  name: str, rows: Sequence[Row], encoder: Encoder, limit: float
-) -> Survey:
-  """Returns the survey; raises if more than a share of `limit` was dropped."""
-  found = rows_lib.survey(rows, encoder)
-  share = len(found.dropped) / len(rows)
+def _check_dropped(name: str, found: Survey, limit: float) -> None:
+  """Raises ValueError if more than a share of `limit` was dropped."""
+  share = len(found.dropped) / len(found.rows)
   if share > limit:
     raise ValueError(
-      f"{len(found.dropped)} of {len(rows)} {name} cannot be used"
+      f"{len(found.dropped)} of {len(found.rows)} {name} cannot be used"
       f" ({share:.1%}), expected at most {limit:.1%}; the first,"
       f" {found.dropped[0][0]!r}: {found.dropped[0][1]}. Mend the data, or"
       " raise --data.max_dropped"
     )
-  return found
 
 
 def _world(study: StudyConfig):

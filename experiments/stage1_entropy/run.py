@@ -89,7 +89,12 @@ def _study(
   checks.check_folder(student_dir, student, chat)
   checks.check_tokens(chat, chats.load(teacher_dir, teacher.layout))
   checks.check_folder(teacher_dir, teacher, chat)
-  found = problems.load(config, chat)
+  found = problems.load(
+    config,
+    chat,
+    workdir / "surveys",
+    write=distributed.is_writer() and not _DRY_RUN.value,
+  )
   programs = make_programs(config, student, teacher, chat)
   if _DRY_RUN.value:
     print("dry run: settings, models, tokenizer and data are usable")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tqdm
 
 from jaxvlm.data import images, layout
 from jaxvlm.data.chat import Chat
@@ -27,6 +28,7 @@ Picture = str | pathlib.Path | bytes | np.ndarray
 # Spares tried for one place of a batch: so many unreadable rows are no accident
 # but a folder that is gone.
 _SPARES = 8
+_PATIENCE = 2.0  # seconds before a survey shows a bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +117,12 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
   kept, buckets, dropped = [], [], []
   counts: dict[int, str] = {}  # number of responses -> the first such row
   digest = hashlib.sha256(repr(encoder.buckets).encode())
-  for index, row in enumerate(rows):
+  bar = tqdm.tqdm(
+    rows, "survey", len(rows), leave=False, mininterval=0.5, delay=_PATIENCE
+  )
+  for index, row in enumerate(bar):
     try:
-      bucket = _bucket_of(row, encoder)
+      bucket = bucket_of(row, encoder)
     except (ValueError, FileNotFoundError) as e:
       dropped.append((row.id, str(e)))
       continue
@@ -126,15 +131,6 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
     counts.setdefault(len(row.responses), row.id)
     text = (row.id, row.question, row.answer, row.responses, bucket)
     digest.update(repr(text).encode())
-  if dropped:
-    reasons = collections.Counter(reason for _, reason in dropped)
-    logging.warning(
-      "dropped %d of %d rows, the first: %s; most common reason: %s",
-      len(dropped),
-      len(rows),
-      ", ".join(id for id, _ in dropped[:8]),
-      reasons.most_common(1)[0][0],
-    )
   if not kept:
     why = dropped[0] if dropped else ("-", "the data set is empty")
     raise ValueError(
@@ -145,13 +141,33 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
       f"rows differ in their number of responses, such as {counts}: expected"
       " the same number in every row, because G is a static shape"
     )
-  return Survey(
+  found = Survey(
     rows, np.array(kept), np.array(buckets), tuple(dropped), digest.hexdigest()
+  )
+  warn_of_drops(found)
+  return found
+
+
+def warn_of_drops(found: Survey) -> None:
+  """Logs how many rows were dropped, which, and why."""
+  if not found.dropped:
+    return
+  reasons = collections.Counter(reason for _, reason in found.dropped)
+  logging.warning(
+    "dropped %d of %d rows, the first: %s; most common reason: %s",
+    len(found.dropped),
+    len(found.rows),
+    ", ".join(id for id, _ in found.dropped[:8]),
+    reasons.most_common(1)[0][0],
   )
 
 
-def _bucket_of(row: Row, encoder: Encoder) -> int:
-  """Returns the smallest bucket that holds the row."""
+def bucket_of(row: Row, encoder: Encoder) -> int:
+  """Returns the smallest bucket that holds the row, from its metadata.
+
+  Raises:
+    ValueError, FileNotFoundError: why it must be dropped.
+  """
   if not row.answer.strip():
     raise ValueError("the answer is empty: nothing to reward or to grade")
   grids = encoder.grids(row)

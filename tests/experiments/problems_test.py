@@ -95,3 +95,15 @@ def test_a_run_records_its_problems_and_refuses_others(study, chat, tmp_path):
   write_split(tmp_path, "test", ["1", "7"])
   with pytest.raises(ValueError, match=r"problems\.in_domain\.digest is"):
     run.record_settings(study, workdir, measured(study, chat))
+
+
+def test_surveys_are_kept_for_the_next_start(study, chat, tmp_path):
+  folder = tmp_path / "run/surveys"
+  problems.load(study, chat, folder, write=False)
+  assert not folder.exists()  # a dry run leaves nothing
+  first = problems.load(study, chat, folder)
+  assert {p.name for p in folder.iterdir()} == {"prompts.json", "traces.json"}
+  before = [p.read_bytes() for p in sorted(folder.iterdir())]
+  again = problems.load(study, chat, folder)
+  assert first.traces.digest == again.traces.digest
+  assert [p.read_bytes() for p in sorted(folder.iterdir())] == before

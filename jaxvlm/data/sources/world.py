@@ -28,6 +28,15 @@ class WorldRows(Sequence):
   def __len__(self) -> int:
     return self.count
 
+  @property
+  def identity(self) -> str:
+    """What the rows are a function of, with the code that draws them.
+
+    Empty where a function of the caller writes the texts.
+    """
+    known = self.responses is None or isinstance(self.responses, Mixture)
+    return repr(self) if known else ""
+
   def __getitem__(self, index: int) -> Row:
     if not 0 <= index < self.count:
       raise IndexError(index)
