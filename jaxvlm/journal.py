@@ -5,6 +5,7 @@ object a step, a line at a time, so that a kill costs at most the last line.
 TensorBoard and the bar are views of the same values.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -16,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tqdm
+
+from jaxvlm import lock as locks
 
 
 class Journal:
@@ -30,6 +33,8 @@ class Journal:
     total_steps: where the bar ends.
     name: the bar's label.
     progress: whether to draw a bar on stderr.
+    lock: of `workdir`, if the caller has it; else the journal takes it itself,
+      and entering raises `lock.HeldError` where another run writes.
   """
 
   def __init__(
@@ -39,6 +44,7 @@ class Journal:
     total_steps: int,
     name: str = "train",
     progress: bool = True,
+    lock: locks.Lock | None = None,
   ):
     if "://" in os.fspath(workdir):
       raise ValueError(
@@ -50,8 +56,20 @@ class Journal:
     self._total_steps = total_steps
     self._name = name
     self._progress = progress
+    self._lock = lock
+    self._stack = contextlib.ExitStack()
 
   def __enter__(self) -> "Journal":
+    with contextlib.ExitStack() as stack:
+      if self._lock is None:
+        stack.enter_context(locks.hold(self._workdir))
+      self._open()
+      for opened in (self._file, self._board, self._bar):
+        stack.callback(opened.close)
+      self._stack = stack.pop_all()
+    return self
+
+  def _open(self) -> None:
     self._workdir.mkdir(parents=True, exist_ok=True)
     path = self._workdir / "metrics.jsonl"
     records = read(path)
@@ -79,12 +97,9 @@ class Journal:
       dynamic_ncols=True,
       disable=not self._progress,
     )
-    return self
 
   def __exit__(self, *exception: Any) -> None:
-    self._bar.close()
-    self._board.close()
-    self._file.close()
+    self._stack.close()
 
   def write(
     self,

@@ -8,7 +8,7 @@ import sys
 import pytest
 from tensorboardX.proto import event_pb2
 
-from jaxvlm import journal
+from jaxvlm import journal, lock
 
 
 def _write(workdir, steps, **kwargs):
@@ -178,6 +178,40 @@ def _events(folder):
       size = int.from_bytes(data[:8], "little")
       yield event_pb2.Event.FromString(data[12 : 12 + size])
       data = data[16 + size :]
+
+
+def test_a_second_journal_is_refused_and_the_first_keeps_its_file(tmp_path):
+  with journal.Journal(tmp_path, total_steps=3, progress=False) as first:
+    first.write(1, {"a": 0.5})
+    second = journal.Journal(tmp_path, total_steps=3, progress=False)
+    with pytest.raises(lock.HeldError, match=f"{tmp_path} is in use"), second:
+      pass
+    first.write(2, {"a": 0.25})
+  with journal.Journal(tmp_path, total_steps=3, progress=False) as again:
+    again.write(3, {"a": 0.125})
+  assert _steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+
+
+def test_a_journal_uses_the_lock_of_its_caller(tmp_path):
+  with lock.hold(tmp_path) as held:
+    with journal.Journal(
+      tmp_path, total_steps=1, progress=False, lock=held
+    ) as log:
+      log.write(1, {"a": 0.5})
+    # It is the caller's to give back.
+    with pytest.raises(lock.HeldError), lock.hold(tmp_path):
+      pass
+
+
+def test_a_journal_that_cannot_open_gives_the_lock_back(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text("no record\nno record\n")
+  with (
+    pytest.raises(ValueError, match="line 1"),
+    journal.Journal(tmp_path, total_steps=1, progress=False),
+  ):
+    pass
+  with lock.hold(tmp_path):
+    pass
 
 
 def test_tensorboard_holds_scalars_text_and_the_purge(tmp_path):

@@ -15,6 +15,7 @@ FLOORS = {
   "jaxvlm.metrics": 0,
   "jaxvlm.config": 0,
   "jaxvlm.distributed": 0,
+  "jaxvlm.lock": 0,
   "jaxvlm.sharding": 0,
   "jaxvlm.logitstats": -1,  # the part of tokenstats that sees one chunk
   "jaxvlm.headlayout": -1,  # … and the part that knows of a mesh

@@ -25,7 +25,7 @@ from jaxvlm.data.plan import Plan
 from jaxvlm.data.rows import Bucket, Encoder, Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.models.qwen2_5_vl import model, presets, save_pretrained
-from jaxvlm.train import loop, objectives
+from jaxvlm.train import loop, objectives, preemption
 from jaxvlm.train.freeze import merge_params, split_params, with_frozen
 from jaxvlm.train.optimizer import make_optimizer, master_params
 from jaxvlm.train.step import init_state, make_train_step
@@ -149,14 +149,12 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
   names = [_ONLY.value] if _ONLY.value else list(settings.MODELS)
-  for name in names:
-    nano = settings.MODELS[name]
-    train(
-      nano,
-      pathlib.Path(_OUT.value),
-      pathlib.Path(_WORKDIR.value),
-      _STEPS.value or nano.steps,
-    )
+  workdir = pathlib.Path(_WORKDIR.value)
+  with preemption.announced(lambda: f"what was trained is in {workdir}"):
+    for name in names:
+      nano = settings.MODELS[name]
+      steps = _STEPS.value or nano.steps
+      train(nano, pathlib.Path(_OUT.value), workdir, steps)
 
 
 if __name__ == "__main__":

@@ -78,14 +78,26 @@ def run_arm(lab: Lab, arm: str, base: Params) -> None:
   folder = lab.workdir / arm
   entry = base if arm == "base" else stage1(lab, arm, base, folder / "stage1")
   endpoint = stage2(lab, arm, entry, folder / "grpo")
-  samples = folder / "grpo" / "samples.json"
-  if distributed.from_writer(samples.is_file()):
+  samples, end = folder / "grpo" / "samples.json", lab.study.grpo.steps
+  if distributed.from_writer(_shown(samples, end)):
     return
-  shown = showcase.show(lab, {"entry": entry, "endpoint": endpoint})
+  shown = [
+    problem | {"endpoint_step": end}
+    for problem in showcase.show(lab, {"entry": entry, "endpoint": endpoint})
+  ]
   if distributed.is_writer():
     partial = samples.with_suffix(".partial")
     partial.write_text(json.dumps(shown))
     partial.replace(samples)  # a kill leaves no half of it
+
+
+def _shown(samples: pathlib.Path, end: int) -> bool:
+  """Returns whether completions of this endpoint are there, not an older's."""
+  if not samples.is_file():
+    return False
+  return all(
+    p.get("endpoint_step") == end for p in json.loads(samples.read_text())
+  )
 
 
 def stage1(lab: Lab, arm: str, base: Params, folder: pathlib.Path) -> Params:

@@ -17,6 +17,13 @@ def check(config: StudyConfig) -> None:
     raise ValueError(
       f"arms {unknown or '()'} are not known, expected some of {ARMS}"
     )
+  last = config.first_seed + config.seeds - 1
+  if not 0 <= config.first_seed <= last < 2**32:
+    raise ValueError(
+      f"first_seed is {config.first_seed} and seeds {config.seeds}, expected at"
+      f" least one seed in 0 … {2**32 - 1}: a key is made of 32 bits, a larger"
+      " seed would repeat a smaller one"
+    )
   if config.grpo.group < 2:
     raise ValueError(
       f"grpo.group is {config.grpo.group}, expected at least 2: GRPO compares"

@@ -87,7 +87,9 @@ class GRPOConfig(StageConfig):
   slots: SlotsConfig = field(default_factory=SlotsConfig)
   carry: int = _help(
     "prompts under way beyond those of a step; what is unfinished when the"
-    " step's are complete goes on in the next one; needs slots.rows",
+    " step's are complete goes on in the next one; needs slots.rows. The first"
+    " steps train on shorter completions, and what is under way at the end is"
+    " not trained on",
     0,
   )
 

@@ -14,6 +14,7 @@ from jaxvlm.data import pipeline
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.plan import Plan
 from jaxvlm.eval import harness
+from jaxvlm.sampling import root_key
 from jaxvlm.sharding import shard_batch
 from jaxvlm.train import experience
 from jaxvlm.typing import Params
@@ -44,7 +45,7 @@ class Lab:
   )
 
   def key(self, draws: Draws) -> jax.Array:
-    return jax.random.fold_in(jax.random.key(self.seed), int(draws))
+    return jax.random.fold_in(root_key(self.seed), int(draws))
 
   def source(
     self,

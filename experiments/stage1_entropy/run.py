@@ -5,12 +5,10 @@ has and a laptop has not: a 72B teacher, MathVista, eight GPUs; and every
 number of the paper that is not published stays our choice (`config.py`).
 """
 
-import dataclasses
-import json
+import contextlib
 import logging
 import pathlib
 import sys
-from collections.abc import Sequence
 
 import jax
 from absl import app, flags
@@ -20,6 +18,7 @@ from experiments.stage1_entropy import (
   checks,
   notes,
   problems,
+  record,
   report,
   summary,
 )
@@ -30,7 +29,6 @@ from experiments.stage1_entropy.programs import make_programs
 from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
-from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
@@ -42,7 +40,9 @@ from jaxvlm.sharding import (
   make_mesh,
   partition,
 )
+from jaxvlm.train import preemption
 from jaxvlm.train.freeze import merge_params
+from jaxvlm.train.occupancy import occupied
 from jaxvlm.typing import Params
 
 _SCALE = flags.DEFINE_enum_class(
@@ -59,8 +59,6 @@ _DRY_RUN = flags.DEFINE_bool(
 
 # How the processes find each other: different on every host, no setting.
 _CLUSTER = "distributed"
-# Calls with one workdir share all other settings.
-_MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
 
 
 def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
@@ -74,7 +72,10 @@ def study(config: StudyConfig, workdir: pathlib.Path) -> pathlib.Path:
       f"grpo.carry is {config.grpo.carry} with {jax.process_count()} processes,"
       " expected 0: completions are carried within one process only"
     )
-  with jax.set_mesh(mesh):
+  # Before anything in the workdir is touched; a dry run touches nothing.
+  alone = contextlib.nullcontext() if _DRY_RUN.value else occupied(workdir)
+  with jax.set_mesh(mesh), alone:
+    record.check(config, workdir)
     return _study(config, workdir, mesh)
 
 
@@ -106,7 +107,7 @@ def _study(
   _, teacher_params = load_sharded(teacher_dir, mesh, compute)
   base, teacher_params = _forms(config, mesh, base, teacher_params)
   if distributed.is_writer():
-    record_settings(config, workdir, found.evaluation)
+    record.write(config, workdir, found.evaluation)
   for seed in range(config.first_seed, config.first_seed + config.seeds):
     lab = Lab(
       study=config,
@@ -115,11 +116,7 @@ def _study(
       programs=programs,
       teacher=teacher_params,
       identity={
-        "settings": configs.digest(
-          dataclasses.replace(
-            config, arms=(), seeds=1, first_seed=0, mesh=MeshConfig()
-          )
-        ),
+        "settings": record.digest(config),
         "student": qwen2_5_vl.fingerprint(student_dir),
         "teacher": qwen2_5_vl.fingerprint(teacher_dir),
         "tokenizer": chat.fingerprint,
@@ -191,59 +188,6 @@ def cache_programs(folder: pathlib.Path) -> None:
   jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
 
 
-def record_settings(
-  config: StudyConfig,
-  workdir: pathlib.Path,
-  evaluation: Sequence[ProblemSet] = (),
-) -> None:
-  """Writes config.json; refuses a workdir made with other settings.
-
-  Raises:
-    ValueError: naming the settings that differ.
-  """
-  path = workdir / "config.json"
-  settings = {
-    **configs.to_json(config),
-    # What is measured: asked for, found, dropped and why, digest.
-    "problems": {problems.name: problems.record() for problems in evaluation},
-  }
-  if path.is_file():
-    saved = json.loads(path.read_text())
-    names = settings.keys() - _MAY_CHANGE
-    different = _differences(
-      {name: saved.get(name) for name in names},
-      {name: settings[name] for name in names},
-    )
-    if different:
-      raise ValueError(
-        f"{workdir} was made with other settings: {'; '.join(different)}."
-        " Give the same ones to resume, or another --workdir"
-      )
-  workdir.mkdir(parents=True, exist_ok=True)
-  record = {
-    **settings,
-    "command": " ".join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
-    "version": __version__,
-    "jax": jax.__version__,
-    "devices": device_layout(),
-  }
-  partial = path.with_suffix(".partial")
-  partial.write_text(json.dumps(record, indent=1))
-  partial.replace(path)
-
-
-def _differences(saved: dict, now: dict, prefix: str = "") -> list[str]:
-  """Returns "name: old there, new here" of every leaf that differs."""
-  out = []
-  for name in sorted(saved.keys() | now.keys()):
-    old, new = saved.get(name), now.get(name)
-    if isinstance(old, dict) and isinstance(new, dict):
-      out += _differences(old, new, f"{prefix}{name}.")
-    elif old != new:
-      out.append(f"{prefix}{name} is {old} there, {new} here")
-  return out
-
-
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments {argv[1:]}; see --helpfull")
@@ -257,7 +201,10 @@ def main(argv: list[str]) -> None:
   distributed.check(cluster)
   alone = distributed.DistributedConfig()
   try:
-    with distributed.session(alone if _DRY_RUN.value else cluster):
+    with (
+      preemption.announced(lambda: f"{workdir}: {record.progress(workdir)}"),
+      distributed.session(alone if _DRY_RUN.value else cluster),
+    ):
       print(study(config, workdir))
   except distributed.PeerError as error:
     # The others never came: start again, as when one is lost on the way.

@@ -1,6 +1,6 @@
 """Sampling from logits, one jitted loop; knows no model."""
 
-from jaxvlm.sampling.draw import Draw, completion_keys, draw
+from jaxvlm.sampling.draw import Draw, completion_keys, draw, root_key
 from jaxvlm.sampling.logits import Sampling, truncate
 from jaxvlm.sampling.loop import (
   Lanes,
@@ -26,6 +26,7 @@ __all__ = [
   "end_tokens",
   "follow",
   "reached",
+  "root_key",
   "run_segment",
   "sample_loop",
   "truncate",

@@ -24,6 +24,20 @@ class Draw(NamedTuple):
   sampling_logprobs: Array
 
 
+def root_key(seed: int) -> Array:
+  """Returns `jax.random.key(seed)` for a seed that has a key of its own.
+
+  Raises:
+    ValueError: outside 0 … 2³² − 1. JAX takes the lower 32 bits of a seed, so
+      that 2³² would draw what 0 draws, and −1 what 2³² − 1 does.
+  """
+  if not 0 <= seed < 2**32:
+    raise ValueError(
+      f"seed is {seed}, expected 0 … {2**32 - 1}: a seed has 32 bits"
+    )
+  return jax.random.key(seed)
+
+
 def completion_keys(key: Array, prompt_ids: Array, group: int) -> Array:
   """Returns keys [N, G] folded from prompt id and sample number.
 

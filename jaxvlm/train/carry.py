@@ -6,6 +6,10 @@ what they have: tokens, and the statistics of the policy that drew them. The
 slowest completion of a batch is no longer what a step waits for (partial
 rollouts, arXiv:2509.18521).
 
+The order of completion is an order by length: the first steps train on shorter
+completions than they would without a carry, and the prompts under way when the
+run ends, the longest, are never trained on.
+
 A waiting prompt is named by the step that brought it and its place there. The
 data is a pure function of the step, so pictures are not carried but loaded
 again, and a resumed run goes on to the bit.

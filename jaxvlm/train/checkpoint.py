@@ -8,6 +8,7 @@ shared one; the first process decides what is in it, the others must see it too.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import logging
 import math
@@ -24,6 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxvlm import distributed
+from jaxvlm import lock as locks
 from jaxvlm.train import manifest as manifests
 from jaxvlm.typing import PyTree
 
@@ -62,7 +64,7 @@ class Checkpoints:
 
   Raises:
     ValueError: for a folder that is a URL, `keep` below 1, `keep_best` below
-      0, or an identity that is not made of strings.
+      0, or an identity that is empty or not made of strings.
   """
 
   def __init__(
@@ -82,6 +84,17 @@ class Checkpoints:
     if keep < 1 or keep_best < 0:
       raise ValueError(
         f"keep is {keep} and keep_best {keep_best}, expected at least 1 and 0"
+      )
+    if not identity:
+      raise ValueError(
+        "identity is empty, expected at least one field: without one, the"
+        " checkpoints of other settings would be restored in silence; give a"
+        ' digest of what decides the result, such as {"settings":'
+        " config.digest(settings)}"
+      )
+    if isinstance(advisory, str):
+      raise ValueError(
+        f"advisory is the text {advisory!r}, expected a collection of fields"
       )
     for field, value in identity.items():
       if not isinstance(value, str):
@@ -153,6 +166,7 @@ class Checkpoints:
     Raises:
       ValueError: for leaves that are not arrays, an `extra` that is not JSON,
         or a folder that holds this or a later step which was not restored.
+      HeldError: another process is saving into the folder.
       OSError: if the folder cannot be written; earlier checkpoints stay.
     """
     self.wait()
@@ -171,9 +185,12 @@ class Checkpoints:
       "score": _finite(score),
       "tree": {name: _describe(x) for name, x in arrays.items()},
     }
+    # Held until the step exists: what is unfinished in the folder then is of
+    # no living process, and may be swept.
+    held = contextlib.ExitStack()
     try:
       if distributed.is_writer():
-        self._folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locks.hold(self._folder))
         self._sweep(step)
       # A new one for each save: an error leaves nothing behind in it.
       checkpointer = ocp.StandardCheckpointer()
@@ -186,9 +203,14 @@ class Checkpoints:
           if x.size
         },
       )
-    except Exception as error:
+    except BaseException as error:
+      held.close()
+      if isinstance(error, locks.HeldError) or not isinstance(error, Exception):
+        raise
       raise self._failed(step, error) from error
-    self._pending = self._writer.submit(self._commit, checkpointer, step, body)
+    self._pending = self._writer.submit(
+      self._commit, checkpointer, step, body, held
+    )
     if blocking:
       self.wait()
 
@@ -287,9 +309,20 @@ class Checkpoints:
     return Restored(step, state, body["extra"])
 
   def _commit(
-    self, checkpointer: ocp.StandardCheckpointer, step: int, body: dict
+    self,
+    checkpointer: ocp.StandardCheckpointer,
+    step: int,
+    body: dict,
+    held: contextlib.ExitStack,
   ) -> None:
     """Waits for orbax, makes the step exist, then removes old ones."""
+    with held:
+      self._finish(checkpointer, step, body)
+    self._last, self._damaged = step, frozenset()
+
+  def _finish(
+    self, checkpointer: ocp.StandardCheckpointer, step: int, body: dict
+  ) -> None:
     try:
       checkpointer.wait_until_finished()
       if distributed.is_writer():
@@ -301,7 +334,6 @@ class Checkpoints:
       raise  # nothing is wrong with the folder
     except Exception as error:
       raise self._failed(step, error) from error
-    self._last, self._damaged = step, frozenset()
 
   def _refuse_older(self, step: int) -> None:
     later = [s for s in self.steps() if s >= step and s not in self._damaged]

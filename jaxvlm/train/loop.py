@@ -21,7 +21,8 @@ import jax
 
 from jaxvlm import distributed
 from jaxvlm import journal as journals
-from jaxvlm.train import drift, preemption, skips
+from jaxvlm.lock import Lock
+from jaxvlm.train import drift, occupancy, preemption, skips
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.compiles import CompileCounter
 from jaxvlm.train.step import TrainState
@@ -81,6 +82,11 @@ def run(
 ) -> TrainState:
   """Trains until `schedule.steps`, resuming where `workdir` left off.
 
+  A run that has ended, or not, goes on to a later end when it is asked for
+  one: no step knows how long the run is, so the result equals that of a run
+  that was planned so. What was evaluated and saved at the old end, also out of
+  turn, stays.
+
   Args:
     workdir: metrics.jsonl, TensorBoard events and checkpoints go here.
     name: shown on the progress bar.
@@ -89,7 +95,9 @@ def run(
     frozen: parameters that take no gradient.
     make_inputs: first step -> function that yields a step's inputs.
     schedule: when to stop, evaluate and save.
-    identity: what a checkpoint must agree with to be resumed.
+    identity: what a checkpoint must agree with to be resumed: all that
+      decides the result but the length of the run, as digests by name. At
+      least one.
     evaluate: measures the policy.
     drift_bounds: how far trainer and sampler may be apart before it is said.
     row_ids: names the rows of a batch that the guard refuses, for
@@ -100,11 +108,15 @@ def run(
     The final state.
 
   Raises:
+    HeldError: another process trains in `workdir`; nothing was touched.
+    ValueError: an empty identity, another one than the checkpoint's, or fewer
+      steps than were taken.
     RuntimeError: too many bad steps in a row.
     OSError: `workdir` cannot be written, before the first step or during the
       run; whole checkpoints stay.
     SystemExit: with `preemption.EXIT_CODE`, after SIGTERM, once the last
       finished step is safe.
+    KeyboardInterrupt: after Ctrl-C, with a note that says what is saved.
   """
   workdir = pathlib.Path(workdir)
   checkpoints = Checkpoints(
@@ -113,78 +125,88 @@ def run(
     keep=schedule.keep,
     keep_best=schedule.keep_best,
   )
-  if checkpoints.committed():  # this state is not needed: make room for that
-    state = _given_back(state)
-  restored = checkpoints.restore(state)  # to the devices where it lies
-  start = 0
-  if restored is not None:
-    start, state = restored.step, restored.state
-    logging.info("%s: resumed at step %d of %d", name, start, schedule.steps)
-  unevaluated = restored.extra.get("unevaluated") if restored else None
-  with _explained(workdir):
-    _open(workdir, start if restored is not None else -1, bool(unevaluated))
-  if start >= schedule.steps and restored is not None and not unevaluated:
-    return state
-  counter = CompileCounter()
-  with (
-    _explained(workdir, only=_DISK),
-    _settled(checkpoints),
-    preemption.Preemption() as notice,
-    _journal(workdir, schedule, name) as journal,
-  ):
-    if unevaluated:  # the notice came before the evaluation of this step
-      assert evaluate is not None
-      record = unevaluated | dict(evaluate(start, state.trainable))
-      journal.write(start, record)
-      if score:
-        checkpoints.rank(start, score(record))
-    if start >= schedule.steps:
+  with _alone(workdir) as lock:
+    if checkpoints.committed():  # this state is not needed: make room for that
+      state = _given_back(state)
+    restored = checkpoints.restore(state)  # to the devices where it lies
+    if restored is not None and restored.step > schedule.steps:
+      raise ValueError(
+        f"{workdir} was trained to step {restored.step}, and {name} is to end"
+        f" at step {schedule.steps}: a run can be lengthened, not shortened;"
+        " ask for as many steps, or choose another folder"
+      )
+    start = 0
+    if restored is not None:
+      start, state = restored.step, restored.state
+      logging.info("%s: resumed at step %d of %d", name, start, schedule.steps)
+    unevaluated = restored.extra.get("unevaluated") if restored else None
+    with _explained(workdir):
+      _open(workdir, start if restored is not None else -1, bool(unevaluated))
+    if start >= schedule.steps and restored is not None and not unevaluated:
       return state
-    log = workdir / "metrics.jsonl"
-    known = journals.read(log) if distributed.is_writer() else ()
-    alarm = drift.Alarm(drift_bounds, known)
-    next_inputs = make_inputs(start)
-    if restored is None and evaluate is not None and schedule.evaluate_every:
-      journal.write(0, evaluate(0, state.trainable))
-    for step in range(start, schedule.steps):
-      begin = time.perf_counter()
-      inputs, carry, logged = next_inputs(step, state.trainable, state.carry)
-      state = state._replace(carry=carry)
-      ready = time.perf_counter()
-      state, metrics = train_step(state, frozen, inputs)
-      metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
-      end = time.perf_counter()
-      if metrics["guard/skipped_in_row"]:
-        _report_skip(workdir, name, step, metrics, schedule, row_ids)
-      record: dict[str, Any] = {**metrics, **logged}
-      record |= alarm.check(step + 1, metrics)
-      record["time/inputs_s"] = ready - begin
-      record["time/update_s"] = end - ready
-      record["time/compiles"] = counter.count
-      if "batch/tokens" in logged:
-        record["time/tokens_per_s"] = logged["batch/tokens"] / (end - begin)
-      done = step + 1
-      last = done == schedule.steps
-      due = evaluate is not None and _due(done, schedule.evaluate_every, last)
-      ending = notice.noticed()
-      if ending and due:
-        # An evaluation may outlast the machine: the next start makes it.
-        checkpoints.save(done, state, {"unevaluated": _plain(record)})
+    counter = CompileCounter()
+    with (
+      _announced(name, checkpoints, schedule),
+      _explained(workdir, only=_DISK),
+      _settled(checkpoints),
+      preemption.Preemption() as notice,
+      _journal(workdir, schedule, name, lock) as journal,
+    ):
+      if unevaluated:  # the notice came before the evaluation of this step
+        assert evaluate is not None
+        record = unevaluated | dict(evaluate(start, state.trainable))
+        journal.write(start, record)
+        if score:
+          checkpoints.rank(start, score(record))
+      if start >= schedule.steps:
+        return state
+      log = workdir / "metrics.jsonl"
+      known = journals.read(log) if distributed.is_writer() else ()
+      alarm = drift.Alarm(drift_bounds, known)
+      next_inputs = make_inputs(start)
+      if restored is None and evaluate is not None and schedule.evaluate_every:
+        journal.write(0, evaluate(0, state.trainable))
+      for step in range(start, schedule.steps):
+        begin = time.perf_counter()
+        inputs, carry, logged = next_inputs(step, state.trainable, state.carry)
+        state = state._replace(carry=carry)
+        ready = time.perf_counter()
+        state, metrics = train_step(state, frozen, inputs)
+        metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        end = time.perf_counter()
+        if metrics["guard/skipped_in_row"]:
+          _report_skip(workdir, name, step, metrics, schedule, row_ids)
+        record: dict[str, Any] = {**metrics, **logged}
+        record |= alarm.check(step + 1, metrics)
+        record["time/inputs_s"] = ready - begin
+        record["time/update_s"] = end - ready
+        record["time/compiles"] = counter.count
+        if "batch/tokens" in logged:
+          record["time/tokens_per_s"] = logged["batch/tokens"] / (end - begin)
+        if lock is not None:
+          lock.check()
+        done = step + 1
+        last = done == schedule.steps
+        due = evaluate is not None and _due(done, schedule.evaluate_every, last)
+        ending = notice.noticed()
+        if ending and due:
+          # An evaluation may outlast the machine: the next start makes it.
+          checkpoints.save(done, state, {"unevaluated": _plain(record)})
+          raise SystemExit(preemption.EXIT_CODE)
+        if due:
+          record.update(evaluate(done, state.trainable))
+          record["time/evaluate_s"] = time.perf_counter() - end
+        journal.write(done, record)
+        if ending or _due(done, schedule.checkpoint_every, last):
+          rank = score(record) if score else None
+          checkpoints.save(done, state, score=rank, blocking=ending or last)
+        checkpoints.check()
+        if ending:
+          raise SystemExit(preemption.EXIT_CODE)
+      checkpoints.wait()
+      if notice.noticed():
         raise SystemExit(preemption.EXIT_CODE)
-      if due:
-        record.update(evaluate(done, state.trainable))
-        record["time/evaluate_s"] = time.perf_counter() - end
-      journal.write(done, record)
-      if ending or _due(done, schedule.checkpoint_every, last):
-        rank = score(record) if score else None
-        checkpoints.save(done, state, score=rank, blocking=ending or last)
-      checkpoints.check()
-      if ending:
-        raise SystemExit(preemption.EXIT_CODE)
-    checkpoints.wait()
-    if notice.noticed():
-      raise SystemExit(preemption.EXIT_CODE)
-  return state
+    return state
 
 
 class _Silent:
@@ -208,11 +230,22 @@ def _given_back(state: TrainState) -> TrainState:
 
 
 def _journal(
-  workdir: pathlib.Path, schedule: Schedule, name: str
+  workdir: pathlib.Path, schedule: Schedule, name: str, lock: Lock | None
 ) -> contextlib.AbstractContextManager:
   if not distributed.is_writer():
     return contextlib.nullcontext(_Silent())
-  return journals.Journal(workdir, total_steps=schedule.steps, name=name)
+  return journals.Journal(
+    workdir, total_steps=schedule.steps, name=name, lock=lock
+  )
+
+
+@contextlib.contextmanager
+def _alone(workdir: pathlib.Path) -> Iterator[Lock | None]:
+  """Holds the folder; the first process gets the lock, the others None."""
+  with contextlib.ExitStack() as stack:
+    with _explained(workdir):
+      lock = stack.enter_context(occupancy.occupied(workdir))
+    yield lock
 
 
 def _open(workdir: pathlib.Path, step: int, again: bool) -> None:
@@ -261,6 +294,32 @@ def _settled(checkpoints: Checkpoints) -> Iterator[None]:
     if jax.process_count() == 1:
       with contextlib.suppress(OSError):  # raised already, or less to the point
         checkpoints.wait()
+
+
+@contextlib.contextmanager
+def _announced(
+  name: str, checkpoints: Checkpoints, schedule: Schedule
+) -> Iterator[None]:
+  """Says what is saved when the run is told to end."""
+
+  def line(why: str) -> str:
+    saved = checkpoints.steps()
+    if not saved:
+      return f"{name}: {why}; no step is saved yet, the same command begins it"
+    return (
+      f"{name}: {why}; step {saved[-1]} of {schedule.steps} is saved,"
+      f" {preemption.RESUMES}"
+    )
+
+  try:
+    yield
+  except KeyboardInterrupt as error:
+    error.add_note(line("interrupted"))
+    raise
+  except SystemExit as error:
+    if error.code == preemption.EXIT_CODE and distributed.is_writer():
+      logging.warning("%s", line("told to end"))
+    raise
 
 
 def _due(step: int, every: int, last: bool) -> bool:

@@ -1,12 +1,15 @@
-"""Preemption: SIGTERM becomes a flag that the loop reads between steps.
+"""Told to end: SIGTERM is a flag that the loop reads between steps.
 
 A cloud that takes a machine back sends SIGTERM half a minute ahead. The
 handler only takes note, so it may come at any moment, during a save too, and
 any number of times.
 """
 
+import contextlib
 import signal
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxvlm import distributed
@@ -14,6 +17,10 @@ from jaxvlm import distributed
 # EX_TEMPFAIL of sysexits.h, "try again later": all is saved, and the same
 # command goes on from there.
 EXIT_CODE = 75
+# What a shell says of a program that Ctrl-C ended.
+INTERRUPTED = 128 + signal.SIGINT
+# Ends every message of this kind.
+RESUMES = "the same command resumes from there"
 
 
 class Preemption:
@@ -49,3 +56,34 @@ class Preemption:
 
   def _notice(self, number: int, frame: Any) -> None:
     self._noticed = True
+
+
+@contextlib.contextmanager
+def announced(progress: Callable[[], str]) -> Iterator[None]:
+  """Ends a program that is told to in one line, without a traceback.
+
+  Around the whole of a program; for Ctrl-C with code `INTERRUPTED`, for
+  SIGTERM with `EXIT_CODE`. While a loop runs, SIGTERM is the loop's, which
+  takes its step to the end and saves it.
+
+  Args:
+    progress: what is saved; asked when no loop has said it already, in the
+      notes of its KeyboardInterrupt.
+  """
+
+  def told(number: int, frame: Any) -> None:
+    print(f"told to end; {progress()}, {RESUMES}", file=sys.stderr, flush=True)
+    raise SystemExit(EXIT_CODE)
+
+  listens = threading.current_thread() is threading.main_thread()
+  previous = signal.signal(signal.SIGTERM, told) if listens else None
+  try:
+    yield
+  except KeyboardInterrupt as error:
+    notes = getattr(error, "__notes__", ())
+    line = "; ".join(notes) or f"interrupted; {progress()}, {RESUMES}"
+    print(f"\n{line}", file=sys.stderr, flush=True)
+    raise SystemExit(INTERRUPTED) from None
+  finally:
+    if listens:
+      signal.signal(signal.SIGTERM, previous)

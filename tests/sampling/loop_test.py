@@ -13,6 +13,7 @@ from jaxvlm.sampling import (
   Sampling,
   completion_keys,
   end_tokens,
+  root_key,
   sample_loop,
   truncate,
 )
@@ -267,3 +268,11 @@ def test_slot_steps_count_what_was_computed():
   samples = run(tables(eos_bias=3.0), length=20)
   longest = int(samples.mask.sum(-1).max())
   assert int(samples.slot_steps) == N * G * longest
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**32 + 5, 2**63])
+def test_a_seed_beyond_its_bits_is_refused(seed):
+  with pytest.raises(ValueError, match=f"seed is {seed}, expected 0 … 4294967"):
+    root_key(seed)
+  highest = jax.random.key_data(root_key(2**32 - 1))
+  assert highest.tolist() == [0, 2**32 - 1]

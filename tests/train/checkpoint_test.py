@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvlm import distributed
+from jaxvlm import distributed, lock
 from jaxvlm.train import checkpoint, manifest
 from jaxvlm.train.checkpoint import Checkpoints
 from tests import compiling
@@ -126,7 +126,7 @@ def test_nothing_committed_starts_at_zero_and_says_so(tmp_path, caplog):
     assert restore(folder) is None
   assert str(folder) in caplog.text and "starting at step 0" in caplog.text
   assert not folder.exists()
-  assert Checkpoints(folder, identity={}).steps() == []
+  assert Checkpoints(folder, identity=IDENTITY).steps() == []
 
 
 def test_unfinished_saves_are_ignored_then_removed(copied, caplog):
@@ -260,13 +260,13 @@ def test_keeps_the_best_besides_the_newest(tmp_path):
   restored = again.restore(make_state(), step=again.best())
   assert restored.step == 5
   assert_same(restored.state, make_state(5))
-  assert Checkpoints(tmp_path / "none", identity={}).best() is None
+  assert Checkpoints(tmp_path / "none", identity=IDENTITY).best() is None
   with pytest.raises(ValueError, match="keep_best -1"):
-    Checkpoints(tmp_path, keep_best=-1, identity={})
+    Checkpoints(tmp_path, keep_best=-1, identity=IDENTITY)
 
 
 def test_a_failed_save_is_told_without_waiting(tmp_path, monkeypatch):
-  checkpoints = Checkpoints(tmp_path, identity={})
+  checkpoints = Checkpoints(tmp_path, identity=IDENTITY)
   begin, end = threading.Event(), threading.Event()
 
   def write(*_):
@@ -284,13 +284,33 @@ def test_a_failed_save_is_told_without_waiting(tmp_path, monkeypatch):
   checkpoints.check()
 
 
+def test_a_save_under_way_is_not_swept_by_another(tmp_path, monkeypatch):
+  first, second = (Checkpoints(tmp_path, identity=IDENTITY) for _ in range(2))
+  go, write = threading.Event(), manifest.write
+
+  def waiting(*arguments):
+    go.wait()
+    write(*arguments)
+
+  monkeypatch.setattr(manifest, "write", waiting)
+  first.save(1, make_state(1), blocking=False)
+  with pytest.raises(lock.HeldError, match=f"{tmp_path} is in use by process"):
+    second.save(2, make_state(2))
+  go.set()
+  first.wait()
+  assert_same(restore(tmp_path).state, make_state(1))
+  second.save(2, make_state(2))
+  assert sorted(p.name for p in tmp_path.glob(".lock-*")) == []
+  assert second.steps() == [1, 2]
+
+
 def test_a_lost_process_is_no_fault_of_the_folder(tmp_path, monkeypatch):
   def barrier(name):
     raise distributed.PeerError(f"not all came to {name}")
 
   monkeypatch.setattr(checkpoint.distributed, "barrier", barrier)
   with pytest.raises(distributed.PeerError, match="not all came to save 1"):
-    Checkpoints(tmp_path, identity={}).save(1, make_state())
+    Checkpoints(tmp_path, identity=IDENTITY).save(1, make_state())
 
 
 def test_a_step_is_saved_once_and_never_under_a_later_one(copied):
@@ -353,12 +373,16 @@ def test_another_precision_is_converted_with_a_warning(copied, caplog):
 
 def test_arguments_are_checked(tmp_path):
   with pytest.raises(ValueError, match="gs://bucket/run"):
-    Checkpoints("gs://bucket/run", identity={})
+    Checkpoints("gs://bucket/run", identity=IDENTITY)
   with pytest.raises(ValueError, match="keep is 0"):
-    Checkpoints(tmp_path, keep=0, identity={})
+    Checkpoints(tmp_path, keep=0, identity=IDENTITY)
   with pytest.raises(ValueError, match="seed is 3, expected a string"):
     Checkpoints(tmp_path, identity={"seed": 3})
-  checkpoints = Checkpoints(tmp_path, identity={})
+  with pytest.raises(ValueError, match="identity is empty.*of other settings"):
+    Checkpoints(tmp_path, identity={})
+  with pytest.raises(ValueError, match="advisory is the text 'device_layout'"):
+    Checkpoints(tmp_path, identity=IDENTITY, advisory="device_layout")
+  checkpoints = Checkpoints(tmp_path, identity=IDENTITY)
   x = jnp.ones(2)
   for state, message in [
     ({"x": x, "n": 3}, "state: n is a int, expected an array"),
@@ -376,7 +400,7 @@ def test_arguments_are_checked(tmp_path):
 
 
 def test_asynchronous_saves_outlive_donation(tmp_path):
-  checkpoints = Checkpoints(tmp_path, keep=5, identity={})
+  checkpoints = Checkpoints(tmp_path, keep=5, identity=IDENTITY)
   update = jax.jit(lambda x: x + 1, donate_argnums=0)
   state = jnp.zeros((1024, 1024))
   for step in (1, 2, 3):
@@ -436,12 +460,12 @@ FULL_DISK = """
       assert "whole checkpoints in it: [1]" in str(error), error
     else:
       raise AssertionError(f"{reason}: saved all the same")
-    again = Checkpoints(folder, identity={}).restore(state(0))
+    again = Checkpoints(folder, identity={"run": "x"}).restore(state(0))
     assert again.step == 1
     np.testing.assert_array_equal(again.state["x"], state(1)["x"])
 
   mount("-t", "tmpfs", "-o", "size=4m", "tmpfs")
-  checkpoints = Checkpoints(folder, identity={})
+  checkpoints = Checkpoints(folder, identity={"run": "x"})
   checkpoints.save(1, state(1))
   # Room for nothing, for half the arrays, for nearly all.
   for room in (0, 512 << 10, 960 << 10):
@@ -484,7 +508,7 @@ EIGHT_DEVICES = """
   line = jax.make_mesh((8,), ("a",), (jax.sharding.AxisType.Auto,))
   square = jax.make_mesh((2, 4), ("a", "b"), (jax.sharding.AxisType.Auto,) * 2)
   x = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
-  checkpoints = Checkpoints(sys.argv[1], keep=9, identity={})
+  checkpoints = Checkpoints(sys.argv[1], keep=9, identity={"run": "x"})
 
   def check(expected):
     for sharding, dtype in [
@@ -511,12 +535,14 @@ EIGHT_DEVICES = """
 
 def test_restores_onto_other_shardings_and_device_counts(tmp_path):
   x = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
-  Checkpoints(tmp_path, identity={}).save(1, {"x": jnp.asarray(x)})
+  Checkpoints(tmp_path, identity={"run": "x"}).save(1, {"x": jnp.asarray(x)})
   printed = run_script(
     EIGHT_DEVICES, tmp_path, JAX_NUM_CPU_DEVICES="8", JAX_PLATFORMS="cpu"
   )
   assert "fine" in printed
-  got = Checkpoints(tmp_path, identity={}).restore({"x": jnp.asarray(x)})
+  got = Checkpoints(tmp_path, identity={"run": "x"}).restore(
+    {"x": jnp.asarray(x)}
+  )
   assert got.step == 2
   np.testing.assert_array_equal(got.state["x"], -x)
 
@@ -536,7 +562,7 @@ KILLED = """
     return {f"x{i}": np.full((64, 64), step * 8.0 + i) for i in range(8)}
 
   def work(trial, saved):
-    checkpoints = Checkpoints(folder, identity={})
+    checkpoints = Checkpoints(folder, identity={"run": "x"})
     restored = checkpoints.restore(state(0))
     step = 0
     if restored is not None:
@@ -589,6 +615,6 @@ def test_killed_at_random_moments(tmp_path, trials):
   durable = [int(x) for x in folder.with_suffix(".log").read_text().split()]
   assert durable
   like = {f"x{i}": np.zeros((64, 64)) for i in range(8)}
-  restored = Checkpoints(folder, identity={}).restore(like)
+  restored = Checkpoints(folder, identity={"run": "x"}).restore(like)
   assert restored.step >= max(durable)
   np.testing.assert_array_equal(restored.state["x0"], restored.step * 8.0)

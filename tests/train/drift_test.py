@@ -111,7 +111,7 @@ class Lab:
       {"teacher": tiny.params(CONFIG, seed=1)},
       make_inputs,
       loop.Schedule(steps, checkpoint_every=0),
-      identity={},
+      identity={"run": "x"},
       drift_bounds=bounds,
     )
     return journal.read(folder / "metrics.jsonl")

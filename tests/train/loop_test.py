@@ -4,6 +4,7 @@ The step is a small regression; what a step sees depends on its number and on
 the parameters, as on-policy training does.
 """
 
+import contextlib
 import functools
 
 import jax
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvlm import journal
-from jaxvlm.train import loop
+from jaxvlm import journal, lock
+from jaxvlm.train import loop, occupancy
 from jaxvlm.train import step as step_lib
 from jaxvlm.train.compiles import CompileCounter
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
@@ -209,6 +210,85 @@ def test_another_identity_is_refused_and_nothing_is_lost(tmp_path):
     run(tmp_path, identity={"model": "other"})
   after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
   assert before == after
+
+
+def test_a_second_start_is_refused_and_the_first_keeps_its_log(
+  tmp_path, undisturbed, monkeypatch
+):
+  """Refused before it touches anything, at whatever moment it comes."""
+  refused = []
+
+  def batch_and_start(number, *arguments):
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")}
+    with pytest.raises(lock.HeldError, match=f"{tmp_path} is in use") as error:
+      run(tmp_path)
+    refused.append(str(error.value))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.jsonl")} == before
+    return first(number, *arguments)
+
+  first = batch
+  monkeypatch.setitem(globals(), "batch", batch_and_start)
+  final = run(tmp_path)
+  assert len(refused) == STEPS and "process" in refused[0]
+  assert bits(final) == undisturbed[0]
+  assert records(tmp_path) == undisturbed[1]
+  assert not list(tmp_path.rglob(".lock-*"))
+
+
+def test_a_run_that_lost_its_folder_stops(tmp_path, monkeypatch):
+  def lost(self):
+    raise lock.HeldError("not this process's any more")
+
+  monkeypatch.setattr(lock.Lock, "check", lost)
+  with pytest.raises(lock.HeldError, match="not this process's"):
+    run(tmp_path)
+  assert [r["step"] for r in records(tmp_path)] == [0]
+
+
+def test_the_other_processes_learn_of_the_refusal(tmp_path, monkeypatch):
+  monkeypatch.setattr(occupancy.distributed, "is_writer", lambda: False)
+  told = ["in use by process 7", None]
+  monkeypatch.setattr(
+    occupancy.distributed, "from_writer", lambda value: told.pop(0)
+  )
+  with pytest.raises(lock.HeldError, match="process 7"):
+    with occupancy.occupied(tmp_path):
+      pass
+  with occupancy.occupied(tmp_path) as held:
+    assert held is None
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kill", [None, ("inputs", 2), ("evaluate", 4)])
+def test_a_lengthened_run_is_the_one_that_was_planned_so(
+  tmp_path, undisturbed, kill
+):
+  """Ended at step 4 or on the way there, then asked for all steps."""
+  with contextlib.suppress(Killed):
+    run(tmp_path, steps=4, save=1, kill=kill)
+  final = run(tmp_path, save=1)
+  assert bits(final) == undisturbed[0]
+  found = records(tmp_path)
+  if kill is None:  # the old end's evaluation stays
+    assert found[4].pop("eval/size") > 0
+  assert found == undisturbed[1]
+
+
+def test_a_run_is_not_shortened(tmp_path):
+  run(tmp_path)
+  before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+  with pytest.raises(
+    ValueError, match="to step 6, and run is to end at step 4"
+  ):
+    run(tmp_path, steps=4)
+  after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+  assert before == after
+
+
+def test_an_empty_identity_is_refused(tmp_path):
+  with pytest.raises(ValueError, match="identity is empty"):
+    run(tmp_path / "new", identity={})
+  assert not (tmp_path / "new").exists()
 
 
 def test_bad_steps_are_counted_skipped_and_resumed(tmp_path):

@@ -54,7 +54,7 @@ def run(folder, at=lambda moment, step: None, *, bad=(), **schedule):
     None,
     lambda start: inputs,
     loop.Schedule(STEPS, **options),
-    identity={},
+    identity={"run": "x"},
     evaluate=evaluate,
     row_ids=lambda step: (f"row {step}-0", f"row {step}-1"),
     score=lambda record: record.get("eval/score"),
@@ -101,13 +101,83 @@ def terminate(*moments, times=1):
   ],
 )
 def test_a_notice_saves_the_step_and_leaves_with_the_code(
-  tmp_path, undisturbed, moment, saved, times
+  tmp_path, undisturbed, caplog, moment, saved, times
 ):
   with pytest.raises(SystemExit) as caught:
     run(tmp_path, terminate(moment, times=times))
   assert caught.value.code == preemption.EXIT_CODE == 75
   assert manifest.steps(tmp_path / "checkpoints")[-1] == saved
+  assert [r.getMessage() for r in caplog.records] == [
+    f"run: told to end; step {saved} of 6 is saved, the same command resumes"
+    " from there"
+  ]
   assert result(tmp_path, run(tmp_path)) == undisturbed
+
+
+@pytest.mark.parametrize(
+  "step,note",
+  [
+    (2, "run: interrupted; no step is saved yet, the same command begins it"),
+    (
+      5,
+      "run: interrupted; step 4 of 6 is saved, the same command resumes from"
+      " there",
+    ),
+  ],
+)
+def test_an_interrupt_says_what_is_saved(tmp_path, undisturbed, step, note):
+  def interrupt(moment, number):
+    if (moment, number) == ("inputs", step):
+      signal.raise_signal(signal.SIGINT)
+
+  with pytest.raises(KeyboardInterrupt) as caught:
+    run(tmp_path, interrupt)
+  assert caught.value.__notes__ == [note]
+  assert result(tmp_path, run(tmp_path)) == undisturbed
+
+
+def test_a_program_that_is_interrupted_ends_in_one_line(capsys):
+  noted = KeyboardInterrupt()
+  noted.add_note("run: step 4 is saved")
+  for error, line in (
+    (noted, "run: step 4 is saved"),
+    (
+      KeyboardInterrupt(),
+      "interrupted; step 2 is saved, the same command resumes from there",
+    ),
+  ):
+    with (
+      pytest.raises(SystemExit) as caught,
+      preemption.announced(lambda: "step 2 is saved"),
+    ):
+      raise error
+    assert caught.value.code == preemption.INTERRUPTED == 130
+    assert caught.value.__suppress_context__
+    assert capsys.readouterr().err == f"\n{line}\n"
+
+
+def test_a_program_that_is_told_to_end_between_loops_says_so(capsys):
+  before = signal.getsignal(signal.SIGTERM)
+  with (
+    pytest.raises(SystemExit) as caught,
+    preemption.announced(lambda: "step 2 of a is saved"),
+  ):
+    signal.raise_signal(signal.SIGTERM)
+  assert caught.value.code == preemption.EXIT_CODE
+  assert capsys.readouterr().err == (
+    "told to end; step 2 of a is saved, the same command resumes from there\n"
+  )
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_within_a_loop_the_notice_is_the_loops(tmp_path, capsys):
+  with (
+    pytest.raises(SystemExit),
+    preemption.announced(lambda: "asked between loops"),
+  ):
+    run(tmp_path, terminate(("inputs", 1)))
+  assert manifest.steps(tmp_path / "checkpoints") == [2]
+  assert "between loops" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step,again", [(2, 3), (5, None)])
@@ -176,7 +246,8 @@ def test_a_notice_during_a_save_does_not_tear_it(
   found = manifest.steps(tmp_path / "checkpoints")
   assert (
     found
-    and found == Checkpoints(tmp_path / "checkpoints", identity={}).steps()
+    and found
+    == Checkpoints(tmp_path / "checkpoints", identity={"run": "x"}).steps()
   )
   assert result(tmp_path, run(tmp_path)) == undisturbed
 
