@@ -51,6 +51,16 @@ class Row:
   responses: tuple[str, ...] = ()
   group: str = ""
 
+  def __post_init__(self):
+    # A text is a sequence too, of its letters, and an array one of its rows.
+    for name in ("images", "responses"):
+      found = getattr(self, name)
+      if not isinstance(found, tuple | list):
+        raise ValueError(
+          f"row {self.id!r}: {name} is one {type(found).__name__}, expected a"
+          f" tuple; write {name}=(…,)"
+        )
+
 
 class Bucket(NamedTuple):
   """A static shape: S prompt tokens, P patch slots."""
@@ -236,6 +246,11 @@ def collate_completions(
   texts: Sequence[Sequence[str]], encoder: Encoder
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns (tokens i32[N, G, T], mask bool[N, G, T]) of N rows of G texts."""
+  if any(isinstance(row, str) for row in (texts, *texts)):
+    raise ValueError(
+      "responses are one text, expected a sequence of texts for every row; put"
+      " the text in brackets"
+    )
   groups = {len(row) for row in texts}
   if len(groups) != 1 or groups == {0}:
     raise ValueError(

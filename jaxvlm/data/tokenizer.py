@@ -95,6 +95,8 @@ def build(
   Raises:
     ValueError: no room for the 256 bytes and the special tokens.
   """
+  if isinstance(texts, str):
+    raise ValueError("texts is one text, expected several; put it in brackets")
   least = 256 + len(SPECIAL_TOKENS)
   if vocab_size < least:
     raise ValueError(

@@ -20,11 +20,12 @@ from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
 from jaxvlm.journal import progress
 from jaxvlm.rewards import canonical, extract_boxed
+from jaxvlm.rewards import graded as rewards
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.typing import Params, Prompts
 
-# (response, answer) -> {"overall", "format", "accuracy"}
-Reward = Callable[[str, str], Mapping[str, float]]
+# What a reward must say of every response.
+_PARTS = ("overall", "format", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,7 +292,7 @@ def evaluate(
   key: jax.Array,
   *,
   decode: Callable[[Sequence[int]], str],
-  reward: Reward,
+  reward: rewards.Reward,
   rounds: int = 1,
   show_progress: bool = False,
 ) -> Evaluation:
@@ -339,7 +340,7 @@ def evaluate(
 def _measure(samples, row, g, answer, decode, reward) -> dict[str, Any]:
   length = int(samples.mask[row, g].sum())
   text = decode(samples.tokens[row, g, :length].tolist())
-  graded = reward(text, answer)
+  graded = rewards.grade(reward, text, answer, parts=_PARTS)
   weight = max(length, 1)
   return {
     "accuracy": np.float32(graded["accuracy"]),

@@ -10,10 +10,10 @@ gigabytes are read. `answer` yields what each token adds to the text.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxvlm.data import rows
@@ -22,7 +22,7 @@ from jaxvlm.data.rows import Bucket, Encoder, Picture, Row
 from jaxvlm.data.spelling import Reader, spell
 from jaxvlm.data.stops import stop_table
 from jaxvlm.rollout.stream import stream
-from jaxvlm.sampling import Sampling
+from jaxvlm.sampling import Sampling, root_key
 from jaxvlm.typing import Model, Params, Prompts
 
 
@@ -57,6 +57,12 @@ class Request:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise ValueError(f"{name} is {value}, expected at least 1")
+    if isinstance(self.images, str | bytes | pathlib.PurePath | np.ndarray):
+      raise ValueError(
+        f"images is one {type(self.images).__name__}, expected a sequence of"
+        " pictures; put it in brackets"
+      )
+    root_key(self.seed)  # said before weights are read
 
 
 class Ready(NamedTuple):
@@ -147,7 +153,7 @@ def answer(
     model,
     params,
     ready.prompts,
-    jax.random.key(request.seed),
+    root_key(request.seed),
     np.zeros(1, np.int32),
     group=request.n,
     sampling=request.sampling,

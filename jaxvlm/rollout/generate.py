@@ -95,6 +95,11 @@ def make_rules(
   """
   need(max_new_tokens >= 1, "max_new_tokens", max_new_tokens)
   if ends is None:
+    if isinstance(eos_ids, str | int):
+      raise ValueError(
+        f"eos_ids is {eos_ids!r}, expected a sequence of token ids; put it in"
+        " brackets"
+      )
     wrong = [i for i in eos_ids if not 0 <= i < vocab_size]
     if wrong:
       raise ValueError(

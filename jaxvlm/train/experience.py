@@ -5,7 +5,7 @@ decodes and grades the rows that its own devices hold; the rewards, a few
 numbers a prompt, are then known to all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxvlm import distributed, losses, sharding
 from jaxvlm.data.rows import HostBatch
+from jaxvlm.rewards import graded as rewards
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Samples
 from jaxvlm.train.objectives import Experience
 from jaxvlm.typing import Batch, Params, PyTree
-
-Reward = Callable[[str, str], Mapping[str, float]]
 
 
 def places(batch_size: int, mesh: Mesh | None) -> np.ndarray:
@@ -64,25 +63,30 @@ def grade(
   host: HostBatch,
   *,
   decode: Callable[[Sequence[int]], str],
-  reward: Reward,
+  reward: rewards.Reward,
   mesh: Mesh | None = None,
 ) -> dict[str, np.ndarray]:
   """Returns f32[N, G] of every part of the reward, by name.
 
   Each process grades the completions of its own rows; all N come back.
+
+  Raises:
+    ValueError: the reward returned no mapping of names to finite numbers, has
+      no part "overall", or lacks a part that it gave to another completion.
   """
   tokens, mask = _own(samples.tokens), _own(samples.mask)
   n, g, _ = tokens.shape
-  graded = [
-    [
-      reward(decode(tokens[i, j][mask[i, j]].tolist()), host.rows[i].answer)
-      for j in range(g)
-    ]
-    for i in range(n)
-  ]
+  parts: tuple[str, ...] = ("overall",)
+  found: list[dict[str, float]] = []
+  for i in range(n):
+    for j in range(g):
+      text = decode(tokens[i, j][mask[i, j]].tolist())
+      answer = host.rows[i].answer
+      found.append(rewards.grade(reward, text, answer, parts=parts))
+      parts = tuple(found[0])
   own = {
-    name: np.array([[float(r[name]) for r in row] for row in graded], "f4")
-    for name in graded[0][0]
+    name: np.array([one[name] for one in found], "f4").reshape(n, g)
+    for name in parts
   }
   if mesh is None:
     return own

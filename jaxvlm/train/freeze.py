@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from jaxvlm.train.objectives.inputs import frozen_params
 from jaxvlm.train.step import Objective
 from jaxvlm.typing import Params
 
@@ -69,7 +70,8 @@ def with_frozen(function: Callable[..., Any]) -> Callable[..., Any]:
   """
 
   def partial(trainable, frozen, *rest):
-    params = merge_params(trainable, frozen["base"])
+    base = frozen_params(frozen, "base", "training a part of the parameters")
+    params = merge_params(trainable, base)
     return function(params, frozen, *rest)
 
   return partial
@@ -83,7 +85,8 @@ def with_base_as_reference(objective: Objective) -> Objective:
   """
 
   def shared(trainable, frozen, batch, totals):
-    frozen = {**frozen, "reference": frozen["base"]}
+    base = frozen_params(frozen, "base", "the base as reference")
+    frozen = {**frozen, "reference": base}
     return objective(trainable, frozen, batch, totals)
 
   return shared

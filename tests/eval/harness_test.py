@@ -410,3 +410,17 @@ def test_an_answer_that_was_not_boxed_is_empty():
   assert e.answers == (("", ""),) * 5
   assert e.summary()["distinct_answers"] == 0
   assert not math.isnan(e.summary()["entropy"])
+
+
+@pytest.mark.parametrize(
+  "value,message",
+  [
+    (0.5, "a float; expected a mapping"),
+    ({"overall": 1.0, "accuracy": 1.0}, "without format"),
+    ({"overall": math.nan, "accuracy": 1.0, "format": 1.0}, "overall is nan"),
+  ],
+)
+def test_a_reward_that_says_too_little_is_named(monkeypatch, value, message):
+  monkeypatch.setitem(globals(), "reward", lambda text, answer: value)
+  with pytest.raises(ValueError, match=f"the reward .*{message}"):
+    evaluate()

@@ -214,3 +214,18 @@ def test_pictures_are_sized_and_colored_as_the_folder_says(loaded):
 def test_sizes_that_are_too_small_are_refused(field):
   with pytest.raises(ValueError, match=f"{field} is 0, expected at least"):
     Request("x", **{field: 0})
+
+
+@pytest.mark.parametrize(
+  "picture", ["one.png", b"bytes", PICTURES[0]], ids=["path", "bytes", "array"]
+)
+def test_one_picture_is_no_sequence_of_them(picture):
+  with pytest.raises(ValueError, match="images is one .*put it in brackets"):
+    Request("Which?", picture)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**40])
+def test_a_seed_that_another_would_repeat_is_refused(seed):
+  with pytest.raises(ValueError, match=f"seed is {seed}, expected 0 …"):
+    Request("Which?", seed=seed)
+  Request("Which?", seed=2**32 - 1)

@@ -103,3 +103,21 @@ def test_rollout_metrics_are_means_over_tokens():
   some = experience.rollout_metrics(drawn, mask.sum() // 2)
   assert some["rollout/useful"] == pytest.approx(0.25, abs=0.02)
   assert some["batch/tokens"] == mask.sum()
+
+
+def test_a_reward_that_is_none_is_named_and_parts_are_those_of_the_first():
+  def graded(reward):
+    return experience.grade(samples(), host(), decode=str, reward=reward)
+
+  with pytest.raises(ValueError, match="a float; expected a map"):
+    graded(lambda text, answer: 0.5)
+  with pytest.raises(ValueError, match="overall is nan"):
+    graded(lambda text, answer: {"overall": float("nan")})
+  with pytest.raises(ValueError, match="without overall"):
+    graded(lambda text, answer: {"accuracy": 1.0})
+  with pytest.raises(ValueError, match="for the answer '2', without format"):
+    graded(
+      lambda text, answer: (
+        {"overall": 1.0} | ({} if answer == "2" else {"format": 1.0})
+      )
+    )

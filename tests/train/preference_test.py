@@ -211,3 +211,34 @@ def test_three_completions_are_no_pair():
       make(MODEL, **CUT)(
         PARAMS, {"reference": PARAMS}, batch, Contrast(1.0, 1.0)
       )
+
+
+OBJECTIVES = {
+  "dpo": objectives.dpo(MODEL, beta=BETA, **CUT),
+  "cw_dpo": objectives.cw_dpo(MODEL, beta=BETA, floor=FLOOR, tau=TAU, **CUT),
+  "focal_dpo": objectives.focal_dpo(MODEL, beta=BETA, gamma=GAMMA, **CUT),
+  "grpo with kl_coef > 0": objectives.grpo(MODEL, kl_coef=0.1, **CUT),
+  "opd": objectives.opd(MODEL, MODEL, **CUT),
+  "training a part of the parameters": with_frozen(
+    objectives.dpo(MODEL, beta=BETA, **CUT)
+  ),
+  "the base as reference": with_base_as_reference(
+    objectives.dpo(MODEL, beta=BETA, **CUT)
+  ),
+}
+
+
+@pytest.mark.parametrize("frozen", [None, (), {}, {"other": PARAMS}])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_without_its_frozen_tree_is_named(name, frozen):
+  data = objectives.Experience(
+    BATCH, jnp.zeros(BATCH.mask.shape), jnp.zeros(BATCH.mask.shape[:2])
+  )
+  inputs = data if name.startswith(("grpo", "opd")) else BATCH
+  tree = {"opd": "teacher"}.get(
+    name, "base" if name.startswith("t") else "reference"
+  )
+  with pytest.raises(
+    ValueError, match=f"^{name} needs the parameters of the {tree}, .*{tree}'"
+  ):
+    OBJECTIVES[name](PARAMS, frozen, inputs, objectives.count(BATCH))

@@ -69,6 +69,13 @@ class Mixture:
   texts: int = 1
   seed: int = 0
 
+  def __post_init__(self):
+    if isinstance(self.styles, str):
+      raise ValueError(
+        f"styles is the text {self.styles!r}, expected a tuple of names such"
+        f" as {diagrams.STYLES}"
+      )
+
   def __call__(self, index: int, problem: diagrams.Problem) -> tuple[str, ...]:
     rng = random.Random(self.seed * 2**40 + index)
     return tuple(

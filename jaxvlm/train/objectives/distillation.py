@@ -7,6 +7,7 @@ from jaxvlm.train.objectives.inputs import (
   Counts,
   Experience,
   batch_of,
+  frozen_params,
   policy_metrics,
 )
 from jaxvlm.train.step import Objective
@@ -28,13 +29,14 @@ def opd(
     params: Params, frozen: PyTree, inputs: Batch | Experience, total: Counts
   ):
     batch = batch_of(inputs)
+    taught = frozen_params(frozen, "teacher", "opd")
     stats = statistics(
       model,
       params,
       batch,
       vocab_size=vocab_size,
       temperature=temperature,
-      teacher=(teacher, frozen["teacher"]),
+      teacher=(teacher, taught),
     )
     loss, out = losses.opd_loss(
       stats.reverse_kl, batch.mask, normalizer=total.tokens

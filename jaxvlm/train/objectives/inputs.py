@@ -1,5 +1,6 @@
 """What objectives read, how it is counted, and what all of them log."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ from jax import Array
 
 from jaxvlm import metrics
 from jaxvlm.tokenstats import TokenStats
-from jaxvlm.typing import Batch
+from jaxvlm.typing import Batch, Params, PyTree
 
 
 class Experience(NamedTuple):
@@ -62,6 +63,26 @@ def count(inputs: Batch | Experience) -> Counts:
     jnp.sum(written.astype(jnp.float32)),
     jnp.sum(jnp.all(written, axis=-1).astype(jnp.float32)),
   )
+
+
+def frozen_params(frozen: PyTree, name: str, why: str) -> Params:
+  """Returns a tree of parameters that take no gradient; ValueError without.
+
+  Args:
+    frozen: what the train step was given beside the state.
+    name: of the tree, such as "reference".
+    why: what needs it, such as "dpo".
+  """
+  found = frozen.get(name) if isinstance(frozen, Mapping) else None
+  if found is None:
+    keys = sorted(frozen) if isinstance(frozen, Mapping) else []
+    had = f"a dict of {keys}" if keys else f"{type(frozen).__name__}"
+    raise ValueError(
+      f"{why} needs the parameters of the {name}, and the frozen trees of the"
+      f" step are {had}: pass {{{name!r}: params}}, for example the parameters"
+      " that training begins with"
+    )
+  return found
 
 
 def require_pairs(batch: Batch) -> None:

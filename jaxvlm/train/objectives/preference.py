@@ -16,6 +16,7 @@ from jaxvlm.metrics import Metric
 from jaxvlm.rollout import statistics
 from jaxvlm.train.objectives.inputs import (
   Counts,
+  frozen_params,
   policy_metrics,
   require_pairs,
 )
@@ -56,7 +57,7 @@ def dpo(model: Model, *, vocab_size: int, beta: float) -> Objective:
       *pairs.arrays(), beta=beta, mask=pairs.mask, normalizer=total
     )
 
-  return _preference(model, vocab_size, loss)
+  return _preference("dpo", model, vocab_size, loss)
 
 
 def cw_dpo(
@@ -102,7 +103,7 @@ def cw_dpo(
       normalizer=total,
     )
 
-  return _preference(model, vocab_size, loss)
+  return _preference("cw_dpo", model, vocab_size, loss)
 
 
 def focal_dpo(
@@ -119,16 +120,21 @@ def focal_dpo(
       normalizer=total,
     )
 
-  return _preference(model, vocab_size, loss)
+  return _preference("focal_dpo", model, vocab_size, loss)
 
 
-def _preference(model: Model, vocab_size: int, loss_of: PairLoss) -> Objective:
-  """Returns the objective of a loss over pairs."""
+def _preference(
+  name: str, model: Model, vocab_size: int, loss_of: PairLoss
+) -> Objective:
+  """Returns the objective `name` of a loss over pairs."""
 
   def objective(params: Params, frozen: PyTree, batch: Batch, total: Counts):
     require_pairs(batch)
     reference = statistics(
-      model, frozen["reference"], batch, vocab_size=vocab_size
+      model,
+      frozen_params(frozen, "reference", name),
+      batch,
+      vocab_size=vocab_size,
     )
     stats = statistics(model, params, batch, vocab_size=vocab_size)
     sums, means = losses.sequence_logprobs(stats.logprobs, batch.mask)

@@ -10,6 +10,7 @@ from jaxvlm.train import drift
 from jaxvlm.train.objectives.inputs import (
   Counts,
   Experience,
+  frozen_params,
   policy_metrics,
 )
 from jaxvlm.train.step import Objective
@@ -47,15 +48,17 @@ def grpo(
   def objective(
     params: Params, frozen: PyTree, inputs: Experience, total: Counts
   ):
-    batch = inputs.batch
+    batch, reference = inputs.batch, None
+    if kl_coef:
+      reference = frozen_params(frozen, "reference", "grpo with kl_coef > 0")
     stats = statistics(
       model, params, batch, vocab_size=vocab_size, temperature=temperature
     )
     ref_logprobs = None
-    if kl_coef:
+    if reference is not None:
       ref_logprobs = statistics(
         model,
-        frozen["reference"],
+        reference,
         batch,
         vocab_size=vocab_size,
         temperature=temperature,
