@@ -7,7 +7,6 @@ import numpy as np
 from absl import app, flags
 
 from jaxvlm.data import diagrams
-from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder
 from jaxvlm.data.sources import geometry3k
 from jaxvlm.data.sources.world import WorldRows
@@ -31,7 +30,12 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "0 means argmax")
 _LENGTH = flags.DEFINE_integer("max_new_tokens", 44, "longest answer")
 _PROMPT_TOKENS = flags.DEFINE_integer("prompt_tokens", 56, "longest prompt")
 _PATCHES = flags.DEFINE_integer("patch_slots", 64, "patch slots per prompt")
-_MAX_PIXELS = flags.DEFINE_integer("max_pixels", 112 * 112, "largest picture")
+_MIN_PIXELS = flags.DEFINE_integer(
+  "min_pixels", None, "smallest picture, pixels; empty: as the folder says"
+)
+_MAX_PIXELS = flags.DEFINE_integer(
+  "max_pixels", None, "largest picture, pixels; empty: as the folder says"
+)
 _SEED = flags.DEFINE_integer("seed", 0, "root of the samples")
 _OUT = flags.DEFINE_string("out", "", "folder for per-problem arrays (.npz)")
 
@@ -42,7 +46,7 @@ def main(argv: list[str]) -> None:
   model = folders.load(_MODEL.value)
   encoder = Encoder(
     model.chat,
-    PixelBudget(56 * 56, _MAX_PIXELS.value),
+    model.chat.pictures.budget.replaced(_MIN_PIXELS.value, _MAX_PIXELS.value),
     (Bucket(_PROMPT_TOKENS.value, _PATCHES.value),),
     _LENGTH.value,
   )
