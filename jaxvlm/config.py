@@ -184,7 +184,9 @@ def _join(prefix: str, name: str) -> str:
 
 
 def _fields(config: Any) -> list[dataclasses.Field]:
-  return [field for field in dataclasses.fields(config) if field.init]
+  # What does not make two configs differ is no setting.
+  fields = dataclasses.fields(config)
+  return [field for field in fields if field.init and field.compare]
 
 
 def _leaves(

@@ -91,7 +91,7 @@ def _report(s: Setting, r: Report) -> Iterator[str]:
 
 def _plain(value: Any) -> Any:
   if dataclasses.is_dataclass(value):
-    fields = dataclasses.fields(value)
+    fields = [f for f in dataclasses.fields(value) if f.compare]
     plain = {f.name: _plain(getattr(value, f.name)) for f in fields}
     properties = {"Memory": "share", "Flops": "model"}
     extra = properties.get(type(value).__name__)
