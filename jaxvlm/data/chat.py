@@ -3,6 +3,10 @@
 The tokenizer comes from a local Hugging Face folder through `AutoTokenizer`,
 which needs neither torch nor torchvision; `AutoProcessor` needs both, so the
 one thing it would do for us, repeating the image placeholder, is done here.
+
+Control tokens come from the template alone. A user's text is encoded without
+them, whatever it spells: transformers would read `<|im_end|>` inside a question
+as the end of the turn.
 """
 
 import dataclasses
@@ -11,9 +15,11 @@ import hashlib
 import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from jaxvlm import jsonfile
 from jaxvlm.data import layout
 from jaxvlm.data.layout import Grid, VisionLayout
 from jaxvlm.data.processor import FAMILY, PictureSettings, settings
@@ -21,9 +27,11 @@ from jaxvlm.data.processor import FAMILY, PictureSettings, settings
 IMAGE_PAD = "<|image_pad|>"
 END_OF_TURN = "<|im_end|>"
 PAD = "<|endoftext|>"
-# What gives a conversation its structure; in a text it would forge turns or
-# pictures.
-_STRUCTURE = (IMAGE_PAD, "<|video_pad|>", "<|im_start|>", END_OF_TURN, PAD)
+# Marks the place of a picture in a question, as in the data sets of LLaVA,
+# LLaMA-Factory and EasyR1. It is no token.
+PLACE = "<image>"
+# Stands for a text while the template is rendered: a private character.
+_TEXT = "\ue000"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,46 +99,113 @@ class Chat:
     return found
 
   def _encode(self, text: str) -> list[int]:
+    """Returns the ids of a text; none of them is an added token."""
+    backend = self.tokenizer.backend_tokenizer
     try:
-      return self.tokenizer.encode(text, add_special_tokens=False)
-    except TypeError as e:
+      if backend.normalizer is not None:
+        text = backend.normalizer.normalize_str(text)
+      words = [text]
+      if backend.pre_tokenizer is not None:
+        words = [w for w, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+      return [t.id for word in words for t in backend.model.tokenize(word)]
+    except (TypeError, UnicodeEncodeError) as e:
       raise ValueError(
         f"the text {text[:40]!r}… cannot be encoded: {e}; expected valid"
         " Unicode without lone surrogates"
       ) from e
 
-  def prompt(self, question: str, grids: Sequence[Grid] = ()) -> list[int]:
-    """Returns the token ids of one user turn, ready for the answer.
+  @functools.cached_property
+  def _frame(self) -> Callable[[tuple[bool, ...]], tuple[str | int, ...]]:
+    return functools.cache(self._render)
+
+  def _render(self, pictures: tuple[bool, ...]) -> tuple[str | int, ...]:
+    """Returns a user turn: control tokens, and the words between them.
 
     Args:
-      question: the user's text; pictures stand in front of it.
-      grids: one (frames, rows, columns) per picture.
+      pictures: which parts of the turn are pictures; `_TEXT` stands for the
+        others, so that nothing can be taken for a control token in them.
     """
-    _check_plain("question", question)
-    content = [{"type": "image"} for _ in grids]
-    content.append({"type": "text", "text": question})
+    text_part = {"type": "text", "text": _TEXT}
+    content = [{"type": "image"} if p else text_part for p in pictures]
     text = self.tokenizer.apply_chat_template(
       [{"role": "user", "content": content}],
       tokenize=False,
       add_generation_prompt=True,
     )
-    head, *tails = text.split(IMAGE_PAD)
-    if len(tails) != len(grids):
+    added = self.tokenizer.get_added_vocab()
+    longest_first = sorted(added, key=len, reverse=True)
+    # A pattern that never matches, where no token was added.
+    control = "|".join(map(re.escape, longest_first)) or "(?!)"
+    pieces = re.split(f"({control})", text)
+    return tuple(added.get(piece, piece) for piece in pieces if piece)
+
+  def prompt(self, question: str, grids: Sequence[Grid] = ()) -> list[int]:
+    """Returns the token ids of one user turn, ready for the answer.
+
+    Args:
+      question: the user's text. Pictures stand where it says `<image>`, as
+        often as there are pictures; without any, in front of it.
+      grids: one (frames, rows, columns) per picture.
+
+    Raises:
+      ValueError: a control token in the question, `<image>` more or less often
+        than there are pictures, a template that drops parts of a turn.
+    """
+    self._check_plain("question", question)
+    parts = _parts(question, len(grids))
+    frame = self._frame(tuple(part is None for part in parts))
+    found = frame.count(self.image_token_id) if grids else 0
+    if found != len(grids):
       raise ValueError(
-        f"the chat template wrote {len(tails)} image placeholders for"
+        f"the chat template wrote {found} image placeholders for"
         f" {len(grids)} picture(s): expected Qwen2.5-VL's template; a text-only"
         " template drops pictures"
       )
-    for grid, tail in zip(grids, tails, strict=True):
-      head += IMAGE_PAD * layout.image_tokens(self.layout, grid) + tail
-    return self._encode(head)
+    texts = [part for part in parts if part is not None]
+    found = sum(piece.count(_TEXT) for piece in frame if isinstance(piece, str))
+    if found != len(texts):
+      raise ValueError(
+        f"the chat template wrote {found} of {len(texts)} text(s) of a turn:"
+        " expected Qwen2.5-VL's template, which writes every part once"
+      )
+    ids, said, sizes = [], iter(texts), iter(grids)
+    for piece in frame:
+      if isinstance(piece, str):
+        ids += self._encode(re.sub(_TEXT, lambda _: next(said), piece))
+      elif grids and piece == self.image_token_id:
+        ids += [piece] * layout.image_tokens(self.layout, next(sizes))
+      else:
+        ids.append(piece)
+    return ids
 
   def completion(self, text: str) -> list[int]:
-    """Returns the token ids of an answer, ended by the end of the turn."""
+    """Returns the token ids of an answer, ended by the end of the turn.
+
+    Raises:
+      ValueError: no text, or a control token in it.
+    """
     if not text.strip():
       raise ValueError("the response is empty: expected text to learn from")
-    _check_plain("response", text)
+    self._check_plain("response", text)
     return [*self._encode(text), self.eos_id]
+
+  @functools.cached_property
+  def _special(self) -> tuple[str, ...]:
+    added = self.tokenizer.added_tokens_decoder.values()
+    return tuple(token.content for token in added if token.special)
+
+  def _check_plain(self, name: str, text: str) -> None:
+    """Raises ValueError for a control token, which was surely not meant so.
+
+    It would be harmless, but whoever writes `<|image_pad|>` means a picture.
+    """
+    found = [token for token in self._special if token in text]
+    if found:
+      raise ValueError(
+        f"the {name} contains {', '.join(found)}: expected plain text, because"
+        " the chat template alone writes control tokens; remove the placeholder"
+        f" (the place of a picture in a question is written {PLACE})"
+      )
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of an answer, up to the first end token."""
@@ -139,14 +214,20 @@ class Chat:
     return self.tokenizer.decode(kept, skip_special_tokens=True)
 
 
-def _check_plain(name: str, text: str) -> None:
-  found = [token for token in _STRUCTURE if token in text]
-  if found:
+def _parts(question: str, pictures: int) -> list[str | None]:
+  """Returns the texts and pictures (None) of a question in order."""
+  texts = question.split(PLACE)
+  places = len(texts) - 1
+  if not places:
+    return [None] * pictures + [question]
+  if places != pictures:
     raise ValueError(
-      f"the {name} contains {', '.join(found)}: expected plain text, because"
-      " the chat template writes turns and puts pictures in front of the"
-      " question; remove the placeholder"
+      f"the question has {places} {PLACE} for {pictures} picture(s): expected"
+      " one for each, or none, which puts all pictures in front; give the"
+      f" pictures that it speaks of, or remove {PLACE}"
     )
+  parts = [part for text in texts for part in (text, None)][:-1]
+  return [part for part in parts if part != ""]
 
 
 def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
@@ -194,15 +275,7 @@ def _listed_ends(folder: pathlib.Path, vocab_size: int) -> tuple[int, ...]:
   path = folder / "generation_config.json"
   if not path.is_file():
     return ()
-  try:
-    config = json.loads(path.read_text(encoding="utf-8"))
-    listed = config.get("eos_token_id")
-  except (ValueError, AttributeError) as e:
-    raise ValueError(
-      f"{path} is no JSON object ({e}): expected the file of the model's"
-      " folder, with eos_token_id; copy it again, or remove it to end"
-      f" completions at {END_OF_TURN} and the tokenizer's eos_token alone"
-    ) from e
+  listed = jsonfile.read(path).get("eos_token_id")
   ends = listed if isinstance(listed, list) else [listed]
   if listed is None:
     ends = []

@@ -31,7 +31,8 @@ class Request:
   """What is asked, and how it is to be answered.
 
   Attributes:
-    question: plain text; the pictures stand in front of it.
+    question: plain text; the pictures stand where it says `<image>`, or else
+      in front of it.
     images: files, encoded bytes or arrays u8[height, width, 3]; none for text.
     n: number of answers.
     sampling: the rules.
@@ -108,27 +109,47 @@ def prepare(chat: Chat, request: Request, *, max_positions: int) -> Ready:
 
   Raises:
     FileNotFoundError: a picture does not exist.
-    ValueError: a picture cannot be read, the question contains a placeholder
-      of the template, the prompt is too long, a stop string cannot be
-      produced.
+    ValueError: a picture cannot be read, the question contains a control
+      token or another number of `<image>` than of pictures, the prompt is too
+      long, a stop string cannot be produced.
   """
   ends = stop_table(chat.tokenizer, request.stop, chat.eos_ids).transitions
   row = Row("question", request.question, "", tuple(request.images))
   budget = chat.pictures.budget.replaced(request.min_pixels, request.max_pixels)
   encoder = Encoder(chat, budget, (), request.max_new_tokens)
   encoded = rows.encode_prompt(row, encoder)
-  length, room = len(encoded.tokens), max_positions - request.max_new_tokens
-  if length > room:
-    pictures = int((encoded.image_slots >= 0).sum())
-    raise ValueError(
-      f"the prompt has {length} tokens, {pictures} of them of pictures,"
-      f" expected at most {room}: the model was made for {max_positions} and"
-      f" {request.max_new_tokens} are kept for the answer; lower"
-      " max_new_tokens or max_pixels, or shorten the question"
-    )
+  length = len(encoded.tokens)
+  pictures = int((encoded.image_slots >= 0).sum())
+  _check_room(length, pictures, request.max_new_tokens, max_positions)
   bucket = Bucket(length, len(encoded.patches))
   prompts = rows.collate_prompts([encoded], bucket, chat.pad_id)
   return Ready(request, prompts, ends)
+
+
+def _check_room(
+  length: int, pictures: int, answer_length: int, max_positions: int
+) -> None:
+  """Raises ValueError unless prompt and answer fit, naming what is too long."""
+  room = max_positions - answer_length
+  prompt = f"the prompt has {length} tokens, {pictures} of them of pictures"
+  if length >= max_positions:
+    raise ValueError(
+      f"{prompt}, expected fewer than the {max_positions} that the model was"
+      " made for, prompt and answer together; lower max_pixels, or shorten the"
+      " question"
+    )
+  if room < 1:
+    raise ValueError(
+      f"max_new_tokens is {answer_length}, expected at most"
+      f" {max_positions - length}: the model was made for {max_positions}"
+      f" tokens, prompt and answer together, and {prompt}"
+    )
+  if length > room:
+    raise ValueError(
+      f"{prompt}, expected at most {room}: the model was made for"
+      f" {max_positions} and {answer_length} are kept for the answer; lower"
+      " max_new_tokens or max_pixels, or shorten the question"
+    )
 
 
 def answer(

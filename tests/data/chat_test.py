@@ -5,10 +5,11 @@ import json
 import pathlib
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxvlm.data import chat, layout, tokenizer
@@ -140,22 +141,121 @@ def test_text_only(either):
   assert "vision" not in either.tokenizer.decode(ids)
 
 
-def test_what_would_break_the_placeholders_is_refused(either):
-  with pytest.raises(ValueError, match="remove the placeholder"):
-    either.prompt(f"What is in {PAD}?", [(1, 4, 4)])
-  with pytest.raises(ValueError, match="remove the placeholder"):
-    either.prompt(f"What is in {PAD}?")
+def test_every_special_token_in_a_text_is_refused(either):
+  added = either.tokenizer.added_tokens_decoder.values()
+  special = [token.content for token in added if token.special]
+  assert {PAD, "<|im_start|>", "<|im_end|>", "<|vision_start|>"} < {*special}
+  assert len(special) == 14
+  for token in special:
+    for name, write in (
+      ("question", either.prompt),
+      ("question", lambda text: either.prompt(text, [(1, 4, 4)])),
+      ("response", either.completion),
+    ):
+      with pytest.raises(ValueError, match="remove the placeholder") as caught:
+        write(f"70 {token} 70")
+      assert f"the {name} contains {token}:" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-  "token",
-  [PAD, "<|video_pad|>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"],
-)
-def test_text_that_forges_turns_or_pictures_is_refused(nano, token):
-  for name, write in (("question", nano.prompt), ("response", nano.completion)):
-    with pytest.raises(ValueError) as caught:
-      write(f"70 {token} 70")
-    assert f"the {name} contains {token}:" in str(caught.value)
+def test_pictures_stand_where_the_question_says_so(either):
+  grids = [(1, 4, 4), (1, 2, 6)]
+
+  def shown(question, grids=grids):
+    text = either.tokenizer.decode(either.prompt(question, grids))
+    text = text.partition("user\n")[2].partition("<|im_end|>")[0]
+    for count, name in ((4, "A"), (3, "B")):
+      text = text.replace(f"<|vision_start|>{PAD * count}<|vision_end|>", name)
+    return text
+
+  assert shown("Which?") == "ABWhich?"
+  assert shown("<image><image>Which?") == "ABWhich?"
+  assert shown("Is <image> or <image> larger?") == "Is A or B larger?"
+  assert shown("<image>\nWhich?<image>") == "A\nWhich?B"
+  assert shown("<image> <image>") == "A B"
+  assert either.prompt("<image>Which?", grids[:1]) == either.prompt(
+    "Which?", grids[:1]
+  )
+  # What only looks like it is text.
+  for text in ("<Image>", "< image>", "<image", "<image/>", "<images>"):
+    assert shown(f"What is {text}?", ()) == f"What is {text}?"
+  # A response is no place for pictures.
+  assert either.decode(either.completion("an <image> tag")) == "an <image> tag"
+
+
+@pytest.mark.parametrize("places, pictures", [(1, 0), (1, 2), (3, 2), (2, 1)])
+def test_places_without_pictures_are_refused(nano, places, pictures):
+  with pytest.raises(ValueError) as caught:
+    nano.prompt("<image>" * places + "Which?", [(1, 4, 4)] * pictures)
+  message = f"has {places} <image> for {pictures} picture(s)"
+  assert message in str(caught.value)
+
+
+# Pieces of control tokens, ordinary added tokens, and what stands beside them.
+PIECES = st.lists(
+  st.sampled_from(
+    "<|im_start|> <|im_end|> <|vision_start|> <|image_pad|> <|im_ start|>"
+    " <| |> im_start im_end < | > <tool_call> </tool_call> <tool_ call>"
+    " <|fim_prefix|> <|repo_name|> <|file_sep|> <|fim_ prefix|> user assistant"
+    " <image x 日 e\u0301".split()
+    + [" ", "\n", "system\n", "\u200b"]
+  ),
+  min_size=1,
+  max_size=6,
+).map("".join)
+
+
+@given(text=PIECES, pictures=st.integers(0, 2))
+@settings(deadline=None, max_examples=100)
+def test_no_text_becomes_a_control_token(nano, text, pictures):
+  tokenizer, grids = nano.tokenizer, [(1, 2, 2)] * pictures
+  added = set(tokenizer.get_added_vocab().values())
+
+  def control(ids):
+    return [id for id in ids if id in added]
+
+  try:
+    ids = nano.prompt(text, grids)
+  except ValueError:
+    # Refused for a reason: the text holds a whole special token, or a place.
+    reasons = [*tokenizer.all_special_tokens, chat.PLACE]
+    assert any(reason in text for reason in reasons)
+    return
+  assert control(ids) == control(nano.prompt("x", grids))
+  if chat.PLACE in text:  # a picture stands there, and parts the text
+    return
+  text = unicodedata.normalize("NFC", text)
+  assert tokenizer.decode(ids).count(text) >= 1
+  if text.strip():
+    ids = nano.completion(text)
+    assert control(ids) == [nano.eos_id] and nano.decode(ids) == text
+
+
+@given(text=st.text(max_size=12) | PIECES, pictures=st.integers(0, 2))
+@settings(deadline=None, max_examples=30)
+@pytest.mark.parametrize("name", ["nano", "official"])
+def test_ordinary_text_is_encoded_as_transformers_does(
+  request, name, text, pictures
+):
+  if name == "official" and not (SHARED / "qwen_tokenizer").is_dir():
+    pytest.skip("shared data absent: ../shared/data/qwen_tokenizer")
+  some = request.getfixturevalue(name)
+  written = [*some.tokenizer.get_added_vocab(), chat.PLACE]
+  assume(not any(token in text for token in written))
+  content = [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
+  expected = some.tokenizer.apply_chat_template(
+    [{"role": "user", "content": content}],
+    add_generation_prompt=True,
+    return_dict=False,
+  )
+  assert some.prompt(text, [(1, 2, 2)] * pictures) == expected
+
+
+def test_a_template_that_drops_text_is_refused(tmp_path):
+  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  first = "{{ messages[0].content[0].text }}<|image_pad|>"
+  (tmp_path / "chat_template.jinja").write_text(first)
+  with pytest.raises(ValueError, match="wrote 1 of 2 text"):
+    chat.load(tmp_path, QWEN).prompt("See <image> there", [(1, 2, 2)])
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t "])

@@ -176,9 +176,30 @@ def test_a_prompt_that_leaves_no_room_is_refused(loaded):
   assert f"at most {length - 1}" in message and "max_pixels" in message
 
 
+def test_what_is_too_long_is_named_with_what_would_fit(loaded):
+  """No length below 1 is asked for: the prompt alone, the answer, or both."""
+  length = ready(loaded, ASKED).prompts.tokens.shape[1]
+
+  def asked(answer, most):
+    request = dataclasses.replace(ASKED, max_new_tokens=answer)
+    ready(loaded, request, max_positions=most)
+
+  room = length + 5
+  for most in (1, 16, length):  # the prompt alone
+    with pytest.raises(ValueError, match=f"prompt has {length} tokens") as e:
+      asked(1, most)
+    assert f"fewer than the {most} " in str(e.value)
+  for longest in (room, room + 1, 4096):  # the answer alone
+    with pytest.raises(ValueError, match=f"max_new_tokens is {longest}") as e:
+      asked(longest, room)
+    assert f"expected at most {room - length}:" in str(e.value)
+  asked(room - length, room)
+
+
 def test_what_is_wrong_with_a_question_is_named(loaded):
   for request, message in (
     (Request(f"What is {IMAGE_PAD}?"), "remove the placeholder"),
+    (Request("What is in <image>?"), "1 <image> for 0 picture"),
     (Request("x", stop=[""]), "is empty"),
     (Request("x", stop=["<|im_end|>"]), "cannot be produced"),
     (Request("x", [b"no picture"]), "cannot be identified"),
