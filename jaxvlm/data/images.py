@@ -19,6 +19,7 @@ from jaxvlm.data.layout import Grid, VisionLayout
 # What Pillow decodes itself or by a library that comes with it; others (EPS,
 # WMF, …) start programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_ADDRESSES = ("http://", "https://", "data:")
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange the sides
 _MAX_ASPECT = 200
 # A 10 kB PNG can unpack to hundreds of megabytes; refuse before decoding.
@@ -118,6 +119,11 @@ def _open(source: str | pathlib.Path | bytes) -> Image.Image:
     raise ValueError(
       f"picture has type {type(source).__name__}, expected a path, encoded"
       " bytes or an array uint8 [H, W, 3]"
+    )
+  if isinstance(source, str) and source.startswith(_ADDRESSES):
+    raise ValueError(
+      f"picture {source[:60]} is an address, expected a local file or bytes:"
+      " nothing is downloaded; save it first"
     )
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:

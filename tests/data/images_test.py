@@ -534,6 +534,29 @@ def test_what_is_no_picture_is_refused_by_its_type(thing):
       read(thing)
 
 
+@pytest.mark.parametrize(
+  "address", ["http://a.example/b.png", "data:image/png;base64," + "A" * 9000]
+)
+def test_an_address_is_refused_as_such(address):
+  for read in (images.size_of, images.load):
+    with pytest.raises(ValueError, match="is an address, .* local file") as e:
+      read(address)
+    assert len(str(e.value)) < 200
+
+
+def test_jpegs_of_cameras_and_printers_are_read_as_in_pillow():
+  first, second = (Image.fromarray(noise(24, 16, seed)) for seed in (1, 2))
+  several = encoded(first, "MPO", save_all=True, append_images=[second])
+  cmyk = encoded(first.convert("CMYK"), "JPEG")
+  at = cmyk.index(b"Adobe") + 11  # the color transform: 2 means YCCK
+  ycck = cmyk[:at] + b"\2" + cmyk[at + 1 :]
+  for data in (several, cmyk, ycck):
+    assert images.size_of(data) == (24, 16)
+    with Image.open(io.BytesIO(data)) as stored:
+      np.testing.assert_array_equal(images.load(data), stored.convert("RGB"))
+  assert np.any(np.asarray(images.load(ycck)) != images.load(cmyk))
+
+
 def test_a_line_of_pixels_is_a_picture_up_to_the_aspect_limit():
   x, grid = images.patchify(
     QWEN, images.load(noise(200, 1)), PixelBudget(3136, 25088)
