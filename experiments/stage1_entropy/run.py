@@ -28,6 +28,7 @@ from experiments.stage1_entropy.lab import Lab
 from experiments.stage1_entropy.programs import make_programs
 from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
+from jaxvlm import lock as locks
 from jaxvlm.data import chat as chats
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
@@ -206,6 +207,9 @@ def main(argv: list[str]) -> None:
       distributed.session(alone if _DRY_RUN.value else cluster),
     ):
       print(study(config, workdir))
+  except locks.HeldError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
   except distributed.PeerError as error:
     # The others never came: start again, as when one is lost on the way.
     print(error, file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import pathlib
 
-import jax
 import numpy as np
 from absl import app, flags
 
@@ -13,7 +12,7 @@ from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.diagnostics import bootstrap_interval
 from jaxvlm.eval import harness
 from jaxvlm.rewards import geometry3k_reward
-from jaxvlm.sampling import Sampling
+from jaxvlm.sampling import Sampling, root_key
 from jaxvlm.tools import folder as folders
 
 _MODEL = flags.DEFINE_string(
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> None:
       harness.make_problem_set(name, rows, encoder, _BATCH.value),
       generate,
       model.params,
-      jax.random.key(_SEED.value),
+      root_key(_SEED.value),
       decode=model.chat.decode,
       reward=geometry3k_reward,
       show_progress=True,
