@@ -51,6 +51,22 @@ class MeshConfig:
   tensor: int = _help("pieces of every matrix product; -1: all the rest", 1)
 
 
+def check_mesh(config: MeshConfig) -> None:
+  """Raises ValueError for numbers that fit no devices at all."""
+  sizes = dataclasses.asdict(config)
+  wrong = [name for name, n in sizes.items() if n < 1 and n != -1]
+  if wrong or list(sizes.values()).count(-1) > 1:
+    raise ValueError(
+      f"{_shown(config)}; expected positive numbers and at most one -1 (all"
+      " the rest)"
+    )
+
+
+def _shown(config: MeshConfig) -> str:
+  sizes = dataclasses.asdict(config)
+  return ", ".join(f"mesh.{name} is {n}" for name, n in sizes.items())
+
+
 def make_mesh(config: MeshConfig, devices: Any = None) -> Mesh:
   """Returns the mesh of all devices of all processes.
 
@@ -63,20 +79,15 @@ def make_mesh(config: MeshConfig, devices: Any = None) -> Mesh:
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = dataclasses.asdict(config)
-  shown = ", ".join(f"mesh.{name} is {n}" for name, n in sizes.items())
+  check_mesh(config)
   rest = [name for name, n in sizes.items() if n == -1]
-  wrong = [name for name, n in sizes.items() if n < 1 and n != -1]
-  if wrong or len(rest) > 1:
-    raise ValueError(
-      f"{shown}; expected positive numbers and at most one -1 (all the rest)"
-    )
   known = math.prod(n for n in sizes.values() if n != -1)
   if rest and len(devices) % known == 0:
     sizes[rest[0]] = len(devices) // known
   if math.prod(sizes.values()) != len(devices):
     raise ValueError(
-      f"{shown}, which does not fit {len(devices)} device(s); expected a"
-      " product equal to the number of devices: set one axis to -1 to take"
+      f"{_shown(config)}, which does not fit {len(devices)} device(s); expected"
+      " a product equal to the number of devices: set one axis to -1 to take"
       " all the rest, and the others to divisors"
     )
   return jax.make_mesh(

@@ -12,7 +12,7 @@ head's gradient in the head's type, and would form it for a frozen head, too.
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ __all__ = ["TokenStats", "token_stats"]
 # beyond it they are made twice, in chunks of the second.
 _KEPT_BYTES = 256 * 2**20
 _CHUNK_BYTES = 64 * 2**20
+_COLDEST = 1e-6
 
 
 def token_stats(
@@ -382,12 +383,23 @@ def _check_product(prefix, hidden, head, shape) -> None:
     )
 
 
-def _check_numbers(temperature, jsd_beta, top_k, chunk, vocab, teacher_head):
-  if isinstance(temperature, int | float) and not temperature > 0:
+def check_temperature(temperature: Any) -> None:
+  """Raises ValueError for a Python number that logits cannot be divided by.
+
+  Gradients grow with 1 / temperature and their squares must stay finite in
+  float32; denormal temperatures are zero there. A traced number passes.
+  """
+  if isinstance(temperature, int | float) and not (
+    _COLDEST <= temperature <= 1 / _COLDEST
+  ):
     raise ValueError(
-      f"temperature is {temperature}, expected > 0; statistics of greedy "
-      "decoding are those at 1"
+      f"temperature is {temperature}, expected > 0, from {_COLDEST:g} to"
+      f" {1 / _COLDEST:g}; statistics of greedy decoding are those at 1"
     )
+
+
+def _check_numbers(temperature, jsd_beta, top_k, chunk, vocab, teacher_head):
+  check_temperature(temperature)
   if teacher_head is None and not (jsd_beta is None and top_k is None):
     raise ValueError(
       f"jsd_beta is {jsd_beta} and top_k is {top_k} without a teacher: pass "

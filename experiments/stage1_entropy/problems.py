@@ -50,12 +50,6 @@ def load(
     write: False reads what is kept and adds nothing.
   """
   data, e = study.data, study.evaluation
-  if len(data.prompt_tokens) != len(data.patch_slots):
-    raise ValueError(
-      f"data.prompt_tokens has {len(data.prompt_tokens)} buckets and"
-      f" data.patch_slots {len(data.patch_slots)}; expected one patch budget"
-      " per prompt length"
-    )
   encoder = Encoder(
     chat=chat,
     budget=PixelBudget(data.min_pixels, data.max_pixels),

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from experiments.stage1_entropy.config import (
@@ -18,13 +19,14 @@ from experiments.stage1_entropy.config import (
 )
 from jaxvlm.data.chat import Chat
 from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models.lora import init_lora
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rollout import Generate, Slots, make_generate, make_refill
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import freeze, objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import make_train_step
-from jaxvlm.typing import Model
+from jaxvlm.typing import Model, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,17 @@ def functions(config: Any, study: StudyConfig) -> Model:
   if study.scan_layers:
     return bound
   return bound._replace(forward=lambda p, b: bound.forward(bound.unstack(p), b))
+
+
+def adapters(study: StudyConfig, params: Params) -> Params:
+  """Returns the student's adapters, a part of the base: alike for all seeds."""
+  return init_lora(
+    params,
+    jax.random.key(0),
+    rank=study.lora_rank,
+    alpha=study.lora_alpha,
+    pattern="model/" if study.freeze_vision else "",
+  )
 
 
 def make_programs(

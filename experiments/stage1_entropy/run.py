@@ -25,13 +25,12 @@ from experiments.stage1_entropy import (
 from experiments.stage1_entropy import config as settings
 from experiments.stage1_entropy.config import Scale, StudyConfig
 from experiments.stage1_entropy.lab import Lab
-from experiments.stage1_entropy.programs import make_programs
+from experiments.stage1_entropy.programs import adapters, make_programs
 from jaxvlm import __version__, assets, distributed
 from jaxvlm import config as configs
 from jaxvlm import lock as locks
 from jaxvlm.data import chat as chats
 from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.models.qwen2_5_vl import load_sharded
 from jaxvlm.models.qwen2_5_vl.partition import RULES
@@ -91,6 +90,7 @@ def _study(
   checks.check_folder(student_dir, student, chat)
   checks.check_tokens(chat, chats.load(teacher_dir, teacher.layout))
   checks.check_folder(teacher_dir, teacher, chat)
+  checks.check_adapters(config, student)
   found = problems.load(
     config,
     chat,
@@ -151,17 +151,7 @@ def _forms(
   if config.int8_teacher:
     teacher = cut(lambda tree: quantize_int8(tree, ""), teacher)
   if config.lora_rank:
-    adapters = cut(
-      lambda tree: init_lora(
-        tree,
-        jax.random.key(0),  # a part of the base: the same for all seeds
-        rank=config.lora_rank,
-        alpha=config.lora_alpha,
-        pattern="model/" if config.freeze_vision else "",
-      ),
-      base,
-    )
-    base = merge_params(base, adapters)
+    base = merge_params(base, cut(lambda tree: adapters(config, tree), base))
   return base, teacher
 
 

@@ -69,6 +69,28 @@ class Bucket(NamedTuple):
   patch_slots: int
 
 
+def check_buckets(buckets: Sequence[Bucket]) -> None:
+  """Raises ValueError unless buckets hold a prompt and do not shrink."""
+  for bucket in buckets:
+    if bucket.prompt_tokens < 1 or bucket.patch_slots < 0:
+      raise ValueError(
+        f"a bucket has {bucket.prompt_tokens} prompt_tokens and"
+        f" {bucket.patch_slots} patch_slots, expected at least 1 token and 0"
+        " slots (text only) or more"
+      )
+  for small, large in itertools.pairwise(buckets):
+    if not (
+      small.prompt_tokens <= large.prompt_tokens
+      and small.patch_slots <= large.patch_slots
+    ):
+      raise ValueError(
+        f"buckets: ({small.prompt_tokens}, {small.patch_slots}) is followed by"
+        f" ({large.prompt_tokens}, {large.patch_slots}) (prompt_tokens,"
+        " patch_slots), expected none to shrink: a row takes the first that"
+        " fits"
+      )
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoder:
   """Turns rows into arrays; everything that decides a row's shape.
@@ -84,6 +106,13 @@ class Encoder:
   budget: PixelBudget
   buckets: tuple[Bucket, ...]
   max_new_tokens: int
+
+  def __post_init__(self):
+    check_buckets(self.buckets)
+    if self.max_new_tokens < 1:
+      raise ValueError(
+        f"max_new_tokens is {self.max_new_tokens}, expected at least 1"
+      )
 
   def grids(self, row: Row) -> list[Grid]:
     """Returns the patch grids of a row's pictures from their headers."""

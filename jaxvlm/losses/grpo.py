@@ -1,5 +1,7 @@
 """Group-relative policy optimization and its relatives."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -133,7 +135,7 @@ def grpo_loss(
     clip_high: ε_h >= 0.
     dual_clip: c > 1, or None.
     ref_logprobs: f32[..., T] log π_ref(y_t), for the KL term.
-    kl_coef: β; needs `ref_logprobs` when not 0.
+    kl_coef: β >= 0; needs `ref_logprobs` when not 0.
     sequence_ratio: one ratio a sequence, over the last axis.
     sampling_logprobs: f32[..., T] log-probabilities under which the tokens
       were really drawn, or None.
@@ -166,8 +168,7 @@ def grpo_loss(
     weights=weights,
   )
   check_mask("mask", mask)
-  check_range(0, 1, clip_low=clip_low)
-  check_range(0, float("inf"), clip_high=clip_high)
+  check_settings(clip_low=clip_low, clip_high=clip_high, kl_coef=kl_coef)
   check_positive(max_importance_weight=max_importance_weight)
   if dual_clip is not None and not dual_clip > 1:
     raise ValueError(f"dual_clip is {dual_clip}, expected > 1 or None")
@@ -241,6 +242,15 @@ def _per_token(advantages: Array, mask: Array) -> Array:
     f"advantages has shape {advantages.shape}, expected {mask.shape[:-1]} (a "
     f"sequence each) or {mask.shape} (a token each)"
   )
+
+
+def check_settings(
+  *, clip_low: float, clip_high: float, kl_coef: Array | float
+) -> None:
+  """Raises ValueError for a Python number outside its range."""
+  check_range(0, 1, clip_low=clip_low)
+  check_range(0, float("inf"), clip_high=clip_high)
+  check_range(0, sys.float_info.max, kl_coef=kl_coef)
 
 
 def _check_pair(coef_name, coef, array_name, array) -> None:

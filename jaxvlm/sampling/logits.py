@@ -1,11 +1,12 @@
 """Temperature, top-k, top-p, min-p: what may be drawn, and how likely it is."""
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxvlm.tokenstats import check_temperature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,14 @@ class Sampling:
           f"sampling: {name} is {getattr(self, name)}, expected {expected}"
         )
 
-    need(0 <= self.temperature < math.inf, "temperature", "0 (argmax) or more")
+    if self.temperature != 0:  # argmax
+      try:
+        check_temperature(self.temperature)
+      except ValueError as error:
+        raise ValueError(
+          f"sampling: temperature is {self.temperature}, expected 0 (argmax) or"
+          " more, no denormal or infinite number"
+        ) from error
     need(self.top_k >= 0, "top_k", "0 (all tokens) or more")
     need(0 < self.top_p <= 1, "top_p", "a mass in (0, 1]; 1 keeps all tokens")
     need(0 <= self.min_p < 1, "min_p", "a fraction in [0, 1); 0 keeps all")

@@ -51,7 +51,7 @@ class Schedule:
   Attributes:
     steps: length of the run.
     evaluate_every: also before the first and after the last step; 0 never.
-    checkpoint_every: also after the last step.
+    checkpoint_every: also after the last step; 0 then only.
     abort_after_skips: bad steps in a row that end the run.
     keep: how many of the newest checkpoints stay.
     keep_best: how many of those with the highest score stay besides.
@@ -63,6 +63,21 @@ class Schedule:
   abort_after_skips: int = 8
   keep: int = 2
   keep_best: int = 0
+
+  def __post_init__(self):
+    least = {
+      "steps": 0,
+      "evaluate_every": 0,
+      "checkpoint_every": 0,
+      "abort_after_skips": 1,
+      "keep": 1,
+      "keep_best": 0,
+    }
+    for name, smallest in least.items():
+      if getattr(self, name) < smallest:
+        raise ValueError(
+          f"{name} is {getattr(self, name)}, expected at least {smallest}"
+        )
 
 
 def run(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxvlm.typing import Params
@@ -87,6 +88,48 @@ class OptimizerConfig:
   master: Precision = Precision.FLOAT32
 
 
+def check(config: OptimizerConfig) -> None:
+  """Raises ValueError for settings that no training survives.
+
+  Numbers are judged as float32 sees them: a rate of 1e-50 is 0 there, and a
+  b2 of 1 − 1e-9 is 1, which divides by zero.
+  """
+
+  def need(ok: bool, name: str, expected: str):
+    if not ok:
+      value = getattr(config, name)
+      raise ValueError(f"{name} is {value}, expected {expected}")
+
+  names = ("peak_lr", "end_lr", "b1", "b2", "weight_decay", "clip_norm")
+  with np.errstate(over="ignore"):
+    single = {name: np.float32(getattr(config, name)) for name in names}
+  most = np.finfo(np.float32).max
+  least = np.finfo(np.float32).tiny  # smaller ones may be flushed to zero
+  need(least <= single["peak_lr"] <= most, "peak_lr", "a positive number")
+  need(config.warmup_steps >= 0, "warmup_steps", "0 (none) or more steps")
+  need(config.decay_steps >= 0, "decay_steps", "0 (none) or more steps")
+  need(
+    0 <= single["end_lr"] <= single["peak_lr"],
+    "end_lr",
+    f"0 to peak_lr, {config.peak_lr}",
+  )
+  for name in ("b1", "b2"):
+    need(0 <= single[name] < 1, name, "0 or more, below 1 in float32")
+  need(0 <= single["weight_decay"] <= most, "weight_decay", "0 (none) or more")
+  need(
+    least <= single["clip_norm"] <= most,
+    "clip_norm",
+    "a positive norm; a large one, such as 1e9, never clips",
+  )
+  if config.rule is not Rule.ADAMW and (
+    config.first_moment is not Precision.FLOAT32
+  ):
+    raise ValueError(
+      f"first_moment is {config.first_moment.name} and rule is ADAFACTOR,"
+      " which keeps no first moment: leave it FLOAT32"
+    )
+
+
 def master_params(config: OptimizerConfig, params: Params) -> Params:
   """Returns the trained parameters in the format of `config.master`."""
   return jax.tree.map(lambda x: jnp.asarray(x, config.master.dtype), params)
@@ -127,13 +170,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
   Computes in float32 whatever the gradients and parameters are.
 
   Raises:
-    ValueError: a learning rate that is not positive, a first moment for a
-      rule that has none.
+    ValueError: a setting out of its range (`check`).
   """
-  if not config.peak_lr > 0:
-    raise ValueError(
-      f"peak_lr is {config.peak_lr}, expected a positive learning rate"
-    )
+  check(config)
   if config.rule is Rule.ADAMW:
     update = optax.adamw(
       schedule(config),
@@ -144,11 +183,6 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
       mu_dtype=config.first_moment.dtype,
     )
   else:
-    if config.first_moment is not Precision.FLOAT32:
-      raise ValueError(
-        f"first_moment is {config.first_moment.name} and rule is ADAFACTOR,"
-        " which keeps no first moment: leave it FLOAT32"
-      )
     update = optax.chain(
       optax.scale_by_factored_rms(),
       optax.clip_by_block_rms(1.0),

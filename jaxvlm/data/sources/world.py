@@ -75,6 +75,13 @@ class Mixture:
         f"styles is the text {self.styles!r}, expected a tuple of names such"
         f" as {diagrams.STYLES}"
       )
+    unknown = sorted(set(self.styles) - set(diagrams.STYLES))
+    if unknown or not self.styles:
+      raise ValueError(
+        f"styles are {self.styles}, expected some of {diagrams.STYLES}"
+      )
+    if not 0 <= self.careless <= 1:
+      raise ValueError(f"careless is {self.careless}, expected 0 to 1")
 
   def __call__(self, index: int, problem: diagrams.Problem) -> tuple[str, ...]:
     rng = random.Random(self.seed * 2**40 + index)
