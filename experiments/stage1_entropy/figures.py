@@ -1,8 +1,8 @@
 """The study's figures: which curves stand beside which, in the arms' colors.
 
-Curves of evaluations have a band from the bootstrap over problems; curves of
-the journal are means over seeds, with the raw series faint behind a running
-mean.
+Curves of evaluations have a band from the bootstrap over problems alone, for
+two or three seeds say next to nothing about a band of runs; curves of the
+journal are means over seeds, with the raw series faint behind a running mean.
 """
 
 import dataclasses
@@ -32,10 +32,8 @@ ARM_STYLES = {
   "base": Style(NAMES["base"], "#8A8A8A", "D", "--"),
 }
 
-_ENTROPY = "full-vocabulary entropy of\ncompletion tokens, nats (T = 1)"
+_ENTROPY = "full-vocabulary entropy of\ncompletion tokens, nats ({})"
 _SETS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
-# Bands are looked at, not read off: fewer resamples than for a verdict.
-_BAND_REPLICATES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +73,7 @@ def _entropy(results: Results) -> Gallery:
       curves,
       title=f"{names[stage]}: entropy on validation problems",
       xlabel=f"{names[stage]} step",
-      ylabel=_ENTROPY,
+      ylabel=_ENTROPY.format(tempered(results.temperature("evaluation"))),
       ylim=_shared_limits(sampled),
     )
   for stage, curves in logged.items():
@@ -83,26 +81,61 @@ def _entropy(results: Results) -> Gallery:
       curves,
       title=f"{names[stage]}: entropy on the batch of every step",
       xlabel=f"{names[stage]} step",
-      ylabel=_ENTROPY,
+      ylabel=_ENTROPY.format(_logged_at(results, stage)),
       ylim=_shared_limits(logged),
     )
   return Gallery(
     "Entropy through both stages",
-    "Exact entropy of the next token over the full vocabulary, in nats, at "
-    "temperature 1, mean over completion tokens. Above: own samples of each "
-    "policy on the same validation problems, with bands of 95 % over problems. "
-    "Below: the batch of each update, as logged; the completions there are the "
-    "given solutions for SFT and own samples for OPD and GRPO, so Stage 1 "
-    "compares arms only in the upper row. Faint: every step, mean over seeds.",
+    "Exact entropy of the next token over the full vocabulary, in nats, at the "
+    "temperature that the axis names, mean over completion tokens. Above: own "
+    "samples of each policy on the same validation problems. "
+    f"{_bands(results)} Below: the batch of each update, as logged; the "
+    "completions there are the given solutions for SFT and own samples for OPD "
+    "and GRPO, so Stage 1 compares arms only in the upper row. Thick: running "
+    f"mean; faint: every step{_over_seeds(results)}.",
     pictures,
   )
+
+
+def tempered(temperature: float) -> str:
+  """Returns the temperature that statistics of samples are at, for a label."""
+  # Greedy samples have their statistics at 1 (`sampling.logits`).
+  if temperature == 0:
+    return "greedy, T = 1"
+  return f"T = {temperature:g}"
+
+
+def _logged_at(results: Results, stage: str) -> str:
+  """SFT's forward pass has no temperature; OPD and GRPO sample at theirs."""
+  if stage == "grpo":
+    return tempered(results.temperature("grpo"))
+  opd = tempered(results.temperature("opd"))
+  return opd if opd == tempered(1.0) else f"{tempered(1.0)}; OPD: {opd}"
+
+
+def _bands(results: Results) -> str:
+  if len(results.seeds) == 1:
+    return "Bands: 95 %, bootstrap over problems."
+  return (
+    "Lines: mean over seeds. Bands: 95 %, bootstrap over problems alone; how "
+    "seeds differ stands in the tables."
+  )
+
+
+def _over_seeds(results: Results) -> str:
+  return ", mean over seeds" if len(results.seeds) > 1 else ""
+
+
+def _measured(results: Results) -> list[tuple[str, str]]:
+  """Returns problem sets that were measured, with their names."""
+  return [item for item in _SETS.items() if results.scores[item[0]]]
 
 
 def _accuracy(results: Results) -> Gallery:
   top = f"pass@{results.top_k}"
   pictures = {}
   for metric, label in (("accuracy", "accuracy"), (top, top)):
-    for problem_set, where in _SETS.items():
+    for problem_set, where in _measured(results):
       name = f"{metric.replace('@', '_at_')}_{problem_set}"
       pictures[name] = figures.panel(
         _evaluated(results, "grpo", problem_set, metric),
@@ -114,8 +147,7 @@ def _accuracy(results: Results) -> Gallery:
       )
   return Gallery(
     "Accuracy and pass@k through RL",
-    "Mean over problems with a 95 % bootstrap band over problems, averaged "
-    "over seeds. Dotted: the teacher.",
+    f"Mean over problems. {_bands(results)}{_dotted(results)}",
     pictures,
   )
 
@@ -123,7 +155,8 @@ def _accuracy(results: Results) -> Gallery:
 def _stage1_accuracy(results: Results) -> Gallery:
   return Gallery(
     "Accuracy through Stage 1",
-    "What each warm start learns before RL. Step 0 is the base model.",
+    "What each warm start learns before RL. Step 0 is the base model. "
+    f"{_bands(results)}{_dotted(results)}",
     {
       f"stage1_accuracy_{problem_set}": figures.panel(
         _evaluated(results, "stage1", problem_set, "accuracy"),
@@ -133,7 +166,7 @@ def _stage1_accuracy(results: Results) -> Gallery:
         levels=_teacher(results, problem_set, "accuracy"),
         percent=True,
       )
-      for problem_set, where in _SETS.items()
+      for problem_set, where in _measured(results)
     },
   )
 
@@ -141,17 +174,12 @@ def _stage1_accuracy(results: Results) -> Gallery:
 def _pass_at_k(results: Results) -> Gallery:
   pictures = {}
   ks = [k for k in KS if k <= results.top_k]
-  for problem_set, where in _SETS.items():
+  for problem_set, where in _measured(results):
     for moment, label in (("entry", "RL entry"), ("endpoint", "RL endpoint")):
       curves = []
       for arm in ARMS:
         point = getattr(results, moment)(arm)
-        intervals = [
-          results.interval(
-            point, problem_set, f"pass@{k}", replicates=_BAND_REPLICATES
-          )
-          for k in ks
-        ]
+        intervals = [results.band(point, problem_set, f"pass@{k}") for k in ks]
         if None not in intervals:
           curves.append(_banded(arm, ks, intervals))
       pictures[f"pass_at_k_{problem_set}_{moment}"] = figures.panel(
@@ -164,7 +192,8 @@ def _pass_at_k(results: Results) -> Gallery:
       )
   return Gallery(
     "pass@k",
-    "Unbiased estimate of the chance that one of k samples is right.",
+    "Unbiased estimate of the chance that one of k samples is right. "
+    f"{_bands(results)}",
     pictures,
   )
 
@@ -173,7 +202,7 @@ def _behavior(results: Results) -> Gallery:
   return Gallery(
     "What the answers look like through RL",
     "In-domain validation problems. Distinct answers are different final "
-    "answers among a problem's samples.",
+    f"answers among a problem's samples. {_bands(results)}",
     {
       metric: figures.panel(
         _evaluated(results, "grpo", "in_domain", metric),
@@ -194,7 +223,8 @@ def _behavior(results: Results) -> Gallery:
 def _training(results: Results) -> Gallery:
   return Gallery(
     "The RL signal",
-    "From the journal of every step. A group whose rewards are all equal is "
+    "From the journal of every step; thick: running mean, faint: every step"
+    f"{_over_seeds(results)}. A group whose rewards are all equal is "
     "degenerate: it carries no gradient.",
     {
       name: figures.panel(
@@ -235,12 +265,7 @@ def _evaluated(
     steps = results.steps(arm, stage, problem_set)
     if steps:
       intervals = [
-        results.interval(
-          Point(arm, stage, step),
-          problem_set,
-          metric,
-          replicates=_BAND_REPLICATES,
-        )
+        results.band(Point(arm, stage, step), problem_set, metric)
         for step in steps
       ]
       curves.append(_banded(arm, steps, intervals))
@@ -278,11 +303,16 @@ def _logged(results: Results, stage: str, key: str) -> list[Curve]:
   return curves
 
 
+_ACCURACY = ("in_domain", "accuracy")
+
+
 def _teacher(results: Results, problem_set: str, metric: str) -> list[Level]:
-  found = results.interval(
-    TEACHER, problem_set, metric, replicates=_BAND_REPLICATES
-  )
-  return [] if found is None else [Level("teacher", found.mean)]
+  found = results.mean(TEACHER, problem_set, metric)
+  return [] if found is None else [Level("teacher", found)]
+
+
+def _dotted(results: Results) -> str:
+  return " Dotted: the teacher." if _teacher(results, *_ACCURACY) else ""
 
 
 def _shared_limits(curves: Mapping[str, list[Curve]]):

@@ -14,12 +14,14 @@ import numpy as np
 from markupsafe import Markup
 
 from experiments.stage1_entropy import claims as claims_lib
+from experiments.stage1_entropy import power, tables
 from experiments.stage1_entropy import results as results_lib
-from experiments.stage1_entropy import tables
 from experiments.stage1_entropy.claims import Finding
 from experiments.stage1_entropy.figures import draw_all
+from experiments.stage1_entropy.notes import Note
 from experiments.stage1_entropy.results import (
   ARMS,
+  ENOUGH_RL_STEPS,
   NAMES,
   TEACHER,
   WARM_STARTS,
@@ -38,13 +40,14 @@ _PACKAGES = ("jaxvlm", "jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def write_report(
-  workdir: pathlib.Path | str, *, notes: Mapping[str, str] | None = None
+  workdir: pathlib.Path | str, *, notes: Mapping[str, Note] | None = None
 ) -> pathlib.Path:
   """Writes report.html and figures/*.png into a study's folder.
 
   Args:
     workdir: what `experiments.stage1_entropy.run` wrote.
-    notes: claim id -> explanation printed with the claim's verdict.
+    notes: claim id -> explanation printed with the claim's verdict, where its
+      numbers bear it out.
 
   Returns:
     The path of report.html.
@@ -61,7 +64,10 @@ def write_report(
   for gallery in galleries:
     for name, png in gallery.pictures.items():
       (folder / f"{name}.png").write_bytes(png)
-  lead = [report.paragraph(_summary(results, findings), kind="lead")]
+  lead = [
+    *_warnings(results),
+    report.paragraph(_summary(results, findings), kind="lead"),
+  ]
   if results.gaps:
     lead.append(report.notice("Not complete", results.gaps))
   page = report.page(
@@ -100,15 +106,43 @@ def write_report(
   return path
 
 
+def _warnings(results: Results) -> list[Markup]:
+  """Returns what the reader must know before any number."""
+  out = []
+  if results.smoke_test:
+    out.append(
+      report.notice(
+        "Smoke test",
+        [
+          f"RL took {results.last_rl_step} steps, fewer than "
+          f"{ENOUGH_RL_STEPS}: this shows that everything runs. It carries no "
+          "verdict, and none is given."
+        ],
+      )
+    )
+  elif len(results.seeds) == 1:
+    out.append(
+      report.notice(
+        "One seed",
+        [
+          "How much a repetition would differ cannot be seen in one run. "
+          "Intervals and verdicts speak of other problems, but of these very "
+          "runs; how often chance between runs passes for an effect stands "
+          "under “How often the rules err”."
+        ],
+      )
+    )
+  return out
+
+
 def _summary(results: Results, findings: Sequence[Finding]) -> str:
   """Returns the result in a few sentences."""
-  count = {verdict: 0 for verdict in Verdict}
+  count: dict[str, int] = {}
   for finding in findings:
-    count[finding.verdict] += 1
+    count[finding.verdict_in_words] = count.get(finding.verdict_in_words, 0) + 1
+  counted = ", ".join(f"{n} {words}" for words, n in count.items())
   sentences = [
-    f"Of {len(findings)} claims of the paper, "
-    + ", ".join(f"{n} {v.value}" for v, n in count.items() if n)
-    + ".",
+    "" if results.smoke_test else f"Of {len(findings)} claims: {counted}.",
     _phrase(
       results,
       "At RL entry the policies have an entropy of {} nats",
@@ -125,15 +159,15 @@ def _summary(results: Results, findings: Sequence[Finding]) -> str:
       1,
     ),
   ]
-  base = results.interval(results.untrained, "in_domain", "accuracy")
-  teacher = results.interval(TEACHER, "in_domain", "accuracy")
-  if base and teacher:
+  base = results.mean(results.untrained, "in_domain", "accuracy")
+  teacher = results.mean(TEACHER, "in_domain", "accuracy")
+  if base is not None and teacher is not None:
     sentences.append(
-      f"The base model has {100 * base.mean:.1f} %, the teacher "
-      f"{100 * teacher.mean:.1f} %."
+      f"The base model has {100 * base:.1f} %, the teacher "
+      f"{100 * teacher:.1f} %."
     )
   sizes = {
-    name: next(iter(next(iter(points.values())).values()))["accuracy"].size
+    name: results.problems(name)
     for name, points in results.scores.items()
     if points
   }
@@ -157,9 +191,9 @@ def _phrase(
   parts = []
   for arm in WARM_STARTS:
     point = getattr(results, moment)(arm)
-    found = results.interval(point, "in_domain", metric)
+    found = results.mean(point, "in_domain", metric)
     if found is not None:
-      value = f"{scale * found.mean:.{digits}f}"
+      value = f"{scale * found:.{digits}f}"
       parts.append(f"{value} ({NAMES[arm]})")
   if not parts:
     return ""
@@ -184,9 +218,9 @@ _CLAIM = Markup("""\
 <header><p>{id} · {text}</p><span class="verdict">{verdict}</span></header>
 <div class="columns">
 <dl><dt>paper</dt><dd>{paper}</dd></dl>
-<dl><dt>here, 95 % interval{seeds}</dt>{ours}</dl>
+<dl><dt>here, 95 % for all together{seeds}</dt>{ours}</dl>
 </div>
-<p class="rule">{rule}</p>
+<p class="rule">{rule} {changed}</p>
 {note}
 </article>""")
 
@@ -197,11 +231,12 @@ def _claims(results: Results, findings: Sequence[Finding]) -> list[Markup]:
       kind=finding.verdict.value.replace(" ", "-"),
       id=finding.claim.id,
       text=finding.claim.text,
-      verdict=finding.verdict.value,
+      verdict=finding.verdict_in_words,
       paper=finding.claim.paper,
       seeds=" (each seed)" if len(results.seeds) > 1 else "",
       ours=Markup("").join(_contrasts(finding, len(results.seeds) > 1)),
       rule=finding.claim.rule,
+      changed=finding.claim.changed,
       note=(
         Markup('<p class="note">{}</p>').format(finding.note)
         if finding.note
@@ -210,20 +245,69 @@ def _claims(results: Results, findings: Sequence[Finding]) -> list[Markup]:
     )
     for finding in findings
   ]
-  return [
+  over = (
+    "problems and runs"
+    if len(results.seeds) > 1
+    else "problems, not over runs, of which there is one"
+  )
+  parts = [
     report.paragraph(
-      "The rules were written down before the runs. Intervals come from a "
-      "paired bootstrap over problems, scores averaged over seeds first; they "
-      "do not contain the spread between seeds, which stands behind them.",
+      "Claims, differences and margins were written down before the runs. The "
+      "intervals were changed afterwards, because "
+      f"{claims_lib.TOGETHER}. Now the intervals of a claim hold together with "
+      f"a probability of 95 %, over {over}, paired by problem and seed.",
       kind="soft",
     ),
     Markup('<div class="claims">{}</div>').format(Markup("").join(cards)),
   ]
+  if not results.smoke_test:
+    parts += [
+      Markup("<h3>{}</h3>").format("How often the rules err"),
+      _error_rates(results),
+    ]
+  return parts
+
+
+def _error_rates(results: Results) -> Markup:
+  """Returns the table of simulated verdicts at this run's sizes."""
+  rows = []
+  for rates in power.error_rates(results):
+    cells = []
+    for truth, holds in (
+      (rates.equal, not rates.claim.claims_difference),
+      (rates.paper, True),
+    ):
+      for verdict in (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED):
+        share = f"{100 * truth[verdict]:.0f}"
+        wrong = holds is not (verdict is Verdict.REPRODUCED)
+        cells.append(Markup("<b>{}</b>").format(share) if wrong else share)
+    rows.append((rates.claim.id, *cells))
+  seeds = len(results.seeds)
+  return report.table(
+    (
+      "claim",
+      "equal policies: reproduced, %",
+      "not reproduced, %",
+      "the paper's effect: reproduced, %",
+      "not reproduced, %",
+    ),
+    rows,
+    caption=(
+      "Simulated studies with the problems, samples and "
+      f"{seeds} {'seed' if seeds == 1 else 'seeds'} of this one, and a "
+      f"standard deviation between runs of {power.RUN_POINTS:g} points (of an "
+      f"entropy, {100 * power.RUN_SHARE:.0f} %; ours). Bold: wrong verdicts. "
+      "The rest to 100 % is inconclusive."
+    ),
+    text_columns=1,
+  )
 
 
 def _contrasts(finding: Finding, each_seed: bool) -> list[Markup]:
   """Returns a line per contrast; of very many only the largest."""
   contrasts = list(finding.contrasts)
+  if not contrasts:
+    return [Markup("<dd>not measured</dd>")]
   rest = []
   if len(contrasts) > _MANY_CONTRASTS:
     contrasts.sort(key=lambda c: -abs(c.interval.mean) if c.interval else 0.0)

@@ -1,8 +1,8 @@
 """What a run of the study left on disk, reduced to scores per problem.
 
 Every evaluation shrinks to a few numbers a problem when it is read, so that a
-report over many seeds stays small. Seeds see the same problems: scores are
-averaged over seeds problem by problem, and problems are what is resampled.
+report over many seeds stays small. All seeds see the same problems; intervals
+speak of other problems and, from two seeds on, of other runs.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import json
 import pathlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +18,9 @@ import numpy as np
 from jaxvlm import journal
 from jaxvlm.diagnostics import (
   Interval,
+  Intervals,
   bootstrap_interval,
-  paired_bootstrap,
+  crossed_intervals,
 )
 from jaxvlm.eval.harness import Evaluation
 
@@ -34,6 +35,9 @@ NAMES = {
 STAGES = ("stage1", "grpo")
 PROBLEM_SETS = ("in_domain", "out_of_domain")
 KS = (1, 2, 4, 8, 16)
+# Ours: half of what the laptop's study takes. Ten steps show that everything
+# runs, not where RL leads.
+ENOUGH_RL_STEPS = 30
 
 _EVALUATION = re.compile(r"(?P<set>[a-z_]+)-(?P<step>\d{5,})\.npz")
 
@@ -68,7 +72,7 @@ Scores = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-  """Mean of a − b over problems, its paired interval, and each seed's mean."""
+  """Mean of a − b over problems and seeds, its interval, each seed's mean."""
 
   interval: Interval
   per_seed: Mapping[int, float]
@@ -160,6 +164,26 @@ class Results:
     ]
     return max(steps, default=0) or -1
 
+  def problems(self, problem_set: str) -> int:
+    """Returns how many problems a set has; 0 where nothing was measured."""
+    for by_seed in self.scores[problem_set].values():
+      for scores in by_seed.values():
+        return scores["accuracy"].size
+    return 0
+
+  @property
+  def smoke_test(self) -> bool:
+    """Whether so few RL steps were planned that they can carry no verdict."""
+    return 0 < self.last_rl_step < ENOUGH_RL_STEPS
+
+  def temperature(self, stage: str) -> float:
+    """Returns the sampling temperature that the settings give a stage.
+
+    Args:
+      stage: a section of the settings, such as "grpo" or "evaluation".
+    """
+    return self.config.get(stage, {}).get("temperature", 1.0)
+
   @property
   def top_k(self) -> int:
     """The largest k of pass@k that every evaluation has samples for."""
@@ -174,20 +198,16 @@ class Results:
       )
     )
 
-  def by_seed(self, policy: Policy, problem_set: str) -> Mapping[int, Scores]:
-    """Returns seed -> scores, of the seeds that have the whole policy."""
-    points = self.scores[problem_set]
-    if isinstance(policy, Point):
-      return points.get(policy, {})
-    parts = [
-      points.get(Point(policy.arm, policy.stage, step), {})
-      for step in policy.steps
-    ]
+  def by_seed(
+    self, policy: Policy, problem_set: str, metric: str
+  ) -> dict[int, np.ndarray]:
+    """Returns seed -> f64[P], of the seeds that have the whole policy."""
+    points = [policy]
+    if isinstance(policy, Span):
+      points = [Point(policy.arm, policy.stage, s) for s in policy.steps]
+    parts = [self.scores[problem_set].get(point, {}) for point in points]
     return {
-      seed: {
-        metric: np.mean([part[seed][metric] for part in parts], axis=0)
-        for metric in parts[0][seed]
-      }
+      seed: np.mean([part[seed][metric] for part in parts], axis=0)
       for seed in parts[0]
       if all(seed in part for part in parts)
     }
@@ -196,29 +216,51 @@ class Results:
     self, policy: Policy, problem_set: str, metric: str
   ) -> np.ndarray | None:
     """Returns f64[P], averaged over the seeds that have the policy, or None."""
-    by_seed = self.by_seed(policy, problem_set)
-    if not by_seed:
-      return None
-    return np.mean([scores[metric] for scores in by_seed.values()], axis=0)
+    by_seed = self.by_seed(policy, problem_set, metric)
+    return np.mean(list(by_seed.values()), axis=0) if by_seed else None
+
+  def mean(self, policy: Policy, problem_set: str, metric: str) -> float | None:
+    """Returns the mean over problems and seeds, or None."""
+    values = self.values(policy, problem_set, metric)
+    return None if values is None else float(values.mean())
 
   def interval(
-    self,
-    policy: Policy,
-    problem_set: str,
-    metric: str,
-    *,
-    replicates: int = 10_000,
+    self, policy: Policy, problem_set: str, metric: str
   ) -> Interval | None:
-    """Returns a mean over problems with its interval, or None."""
-    key = (policy, problem_set, metric, replicates)
+    """Returns a mean over problems and seeds with its interval, or None.
+
+    One seed: the bootstrap over problems. More: problems and runs
+    (`crossed_intervals`).
+    """
+    key = (policy, problem_set, metric)
+    if key not in self._intervals:
+      by_seed = self.by_seed(*key)
+      bounds = (0.0, 1.0) if _is_share(metric) else None
+      if len(by_seed) > 1:
+        scores = np.stack(list(by_seed.values()), axis=-1)[None]
+        found = _each(crossed_intervals(scores, bounds=bounds))[0]
+      else:
+        found = None
+        for values in by_seed.values():
+          found = bootstrap_interval(values, bounds=bounds)
+      self._intervals[key] = found
+    return self._intervals[key]
+
+  def band(
+    self, policy: Policy, problem_set: str, metric: str
+  ) -> Interval | None:
+    """Returns a mean with its bootstrap interval over problems alone, or None.
+
+    For figures: fewer resamples than for a number that is read off.
+    """
+    key = (policy, problem_set, metric, "band")
     if key not in self._intervals:
       values = self.values(policy, problem_set, metric)
+      bounds = (0.0, 1.0) if _is_share(metric) else None
       self._intervals[key] = (
         None
         if values is None
-        else bootstrap_interval(
-          values, bounds=_bounds(metric), replicates=replicates
-        )
+        else bootstrap_interval(values, bounds=bounds, replicates=1000)
       )
     return self._intervals[key]
 
@@ -226,27 +268,66 @@ class Results:
     self, policy: Policy, problem_set: str, metric: str
   ) -> dict[int, float]:
     """Returns seed -> mean over problems."""
-    by_seed = self.by_seed(policy, problem_set)
-    return {s: float(scores[metric].mean()) for s, scores in by_seed.items()}
+    by_seed = self.by_seed(policy, problem_set, metric)
+    return {seed: float(values.mean()) for seed, values in by_seed.items()}
+
+  def differences(
+    self,
+    pairs: Sequence[tuple[Policy, Policy]],
+    problem_set: str,
+    metric: str,
+  ) -> list[Difference | None]:
+    """Returns a − b of every pair; the intervals hold for all of them at once.
+
+    A pair that was not measured has None. Only seeds that have all the others
+    count, so that the differences can be taken together.
+    """
+    key = (tuple(pairs), problem_set, metric)
+    if key not in self._intervals:
+      self._intervals[key] = self._differences(*key)
+    return self._intervals[key]
+
+  def _differences(self, pairs, problem_set, metric):
+    both = [
+      [self.by_seed(policy, problem_set, metric) for policy in pair]
+      for pair in pairs
+    ]
+    measured = [i for i, (a, b) in enumerate(both) if a.keys() & b.keys()]
+    out: list[Difference | None] = [None] * len(pairs)
+    seeds = [
+      seed
+      for seed in self.seeds
+      if all(seed in of for i in measured for of in both[i])
+    ]
+    if not measured or not seeds:
+      return out
+    scores = np.stack(
+      [
+        np.stack([both[i][0][s] - both[i][1][s] for s in seeds], axis=-1)
+        for i in measured
+      ]
+    )
+    bounds = (-1.0, 1.0) if _is_share(metric) else None
+    intervals = _each(crossed_intervals(scores, bounds=bounds))
+    for i, of, interval in zip(measured, scores, intervals, strict=True):
+      means = of.mean(axis=0).tolist()
+      out[i] = Difference(interval, dict(zip(seeds, means, strict=True)))
+    return out
 
   def difference(
     self, a: Policy, b: Policy, problem_set: str, metric: str
   ) -> Difference | None:
-    """Returns the paired difference over seeds that have both, or None."""
-    first = self.by_seed(a, problem_set)
-    second = self.by_seed(b, problem_set)
-    seeds = [seed for seed in first if seed in second]
-    if not seeds:
-      return None
-    x, y = (
-      np.stack([by_seed[seed][metric] for seed in seeds], axis=1)
-      for by_seed in (first, second)
-    )
-    means = (x - y).mean(axis=0)
-    return Difference(
-      paired_bootstrap(x, y, bounds=_bounds(metric)),
-      {seed: float(mean) for seed, mean in zip(seeds, means, strict=True)},
-    )
+    """Returns a − b over seeds that have both, or None."""
+    return self.differences([(a, b)], problem_set, metric)[0]
+
+
+def _each(intervals: Intervals) -> list[Interval]:
+  return [Interval(*map(float, i)) for i in zip(*intervals, strict=True)]
+
+
+def _is_share(metric: str) -> bool:
+  """Whether a score lies between 0 and 1."""
+  return metric in ("accuracy", "format") or metric.startswith("pass@")
 
 
 def load(workdir: pathlib.Path) -> Results:

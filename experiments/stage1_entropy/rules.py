@@ -1,7 +1,8 @@
 """Decision rules: what an interval of a difference says of a claim.
 
-Fixed before any run. The margins are ours, wide enough for the few hundred
-problems of a laptop.
+The margins were fixed before any run; they are ours, wide enough for the few
+hundred problems of a laptop. The intervals were changed after results had been
+seen (`claims.TOGETHER`).
 """
 
 import dataclasses
@@ -30,6 +31,7 @@ class Verdict(enum.Enum):
   NOT_REPRODUCED = "not reproduced"
   INCONCLUSIVE = "inconclusive"
   NOT_MEASURED = "not measured"
+  NO_VERDICT = "no verdict"
 
 
 Judge = Callable[[Interval], Verdict]

@@ -27,7 +27,7 @@ def write_summary(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _verdicts(results: Results) -> Iterable[str]:
-  yield "| claim | paper | here, 95 % interval | verdict |"
+  yield "| claim | paper | here, 95 % for a claim's all | verdict |"
   yield "|---|---|---|---|"
   for finding in claims.findings(results, {}):
     ours = []
@@ -40,7 +40,7 @@ def _verdicts(results: Results) -> Iterable[str]:
       ours = [*ours[:3], f"… ({len(ours)} in the report)"]
     yield (
       f"| {finding.claim.id} {finding.claim.text} | {finding.claim.paper} |"
-      f" {'; '.join(ours) or '–'} | **{finding.verdict.value}** |"
+      f" {'; '.join(ours) or '–'} | **{finding.verdict_in_words}** |"
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from experiments.stage1_entropy.figures import tempered
 from experiments.stage1_entropy.results import (
   ARMS,
   NAMES,
@@ -28,8 +29,28 @@ def beside(results: Results) -> Markup:
     caption=(
       "Paper: Qwen2.5-VL-7B from a 72B teacher, Geometry3K (601 problems) and "
       "MathVista. Here: the models and problems under “How this was run”; "
-      "directions and ratios compare, levels do not. 95 % intervals."
+      "where they are others, directions and ratios compare, levels do not. "
+      f"95 % intervals{over(results)}, each by itself."
+      + (
+        f" Pass@16 is the paper's, pass@{results.top_k} ours: no more samples "
+        "were drawn."
+        if results.top_k < 16
+        else ""
+      )
     ),
+  )
+
+
+def over(results: Results) -> str:
+  """Returns what intervals of single numbers are taken over."""
+  one = len(results.seeds) == 1
+  return " over problems" if one else " over problems and runs"
+
+
+def _pass(results: Results) -> str:
+  """Names the metric of a row that has the paper's number beside ours."""
+  return "pass@16" + (
+    f" (here pass@{results.top_k})" if results.top_k < 16 else ""
   )
 
 
@@ -52,7 +73,7 @@ def _scores_beside(results: Results) -> list[tuple]:
   for label, paper, a, b, problem_set, metric in (
     *(
       (
-        f"In-domain pass@{top} at RL entry, points: OPD − {NAMES[arm]}",
+        f"In-domain {_pass(results)} at RL entry, points: OPD − {NAMES[arm]}",
         "+2.0 or +5.2",
         opd,
         results.entry(arm),
@@ -95,15 +116,14 @@ def _spreads(results: Results) -> list[tuple[str, str, str]]:
   for label, paper, points, problem_set, metric in (
     ("In-domain accuracy at the RL endpoint, three warm starts",
      "about 1", ends, "in_domain", "accuracy"),
-    (f"In-domain {top} at the RL endpoint, three warm starts",
+    (f"In-domain {_pass(results)} at the RL endpoint, three warm starts",
      "1.1", ends, "in_domain", top),
-    (f"Out-of-domain {top}, three warm starts before and after RL",
+    (f"Out-of-domain {_pass(results)}, three warm starts before and after RL",
      "1.2", entries + ends, "out_of_domain", top),
   ):  # fmt: skip
-    found = [results.interval(point, problem_set, metric) for point in points]
+    means = [results.mean(point, problem_set, metric) for point in points]
     spread = _ABSENT
-    if None not in found:
-      means = [interval.mean for interval in found]
+    if None not in means:
       spread = report.signless(100 * (max(means) - min(means)), 1)
     rows.append((f"{label}, largest − smallest, points", paper, spread))
   return rows
@@ -187,11 +207,18 @@ def measurements(results: Results) -> list[Markup]:
     parts.append(_by_seed(results, moments, top))
   parts.append(
     report.paragraph(
-      "Accuracy is pass@1: the mean over samples at temperature 1. Entropy is "
+      "Accuracy is pass@1: the mean over samples "
+      f"({tempered(results.temperature('evaluation'))}). Entropy is "
       "that of the whole vocabulary at each completion token of the policy's "
       "own samples, a token mean within each problem. Distinct answers are "
-      "counted among a problem's samples. Brackets are 95 % bootstrap "
-      "intervals over problems.",
+      "counted among a problem's samples. "
+      + (
+        "The endpoint is the mean of the evaluations at steps "
+        f"{', '.join(map(str, results.endpoint_steps))}. "
+        if len(results.endpoint_steps) > 1
+        else ""
+      )
+      + f"Brackets are 95 % intervals{over(results)}, each by itself.",
       kind="soft",
     )
   )

@@ -5,6 +5,7 @@ from jaxvlm.diagnostics.bootstrap import (
   bootstrap_interval,
   paired_bootstrap,
 )
+from jaxvlm.diagnostics.crossed import Intervals, crossed_intervals
 from jaxvlm.diagnostics.diversity import distinct_answers, mode_share
 from jaxvlm.diagnostics.headroom import (
   degenerate_probability,
@@ -15,7 +16,9 @@ from jaxvlm.diagnostics.passk import pass_at_k
 
 __all__ = [
   "Interval",
+  "Intervals",
   "bootstrap_interval",
+  "crossed_intervals",
   "degenerate_probability",
   "distinct_answers",
   "expected_group_variance",

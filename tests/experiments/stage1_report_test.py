@@ -1,5 +1,6 @@
 """The study's report on made-up runs whose effects are known."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -7,12 +8,18 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.stage1_entropy import claims, results, rules
+from experiments.stage1_entropy import claims, figures, results, rules
 from experiments.stage1_entropy.report import write_report
 from experiments.stage1_entropy.results import Point
 from experiments.stage1_entropy.rules import Verdict
 from jaxvlm.diagnostics import Interval
 from tests.experiments import synthetic
+
+# No note for a claim whose numbers do not bear it out.
+_SMALL = {
+  "C7a": lambda results, contrasts: "The student is <small>.",
+  "C8": lambda results, contrasts: "",
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +29,27 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(finished):
-  notes = {"C7a": "The student is <small>."}
-  return write_report(finished, notes=notes).read_text("utf-8")
+  return write_report(finished, notes=_SMALL).read_text("utf-8")
 
 
 @pytest.fixture
-def copy(finished, tmp_path):
+def undrawn(monkeypatch):
+  """Pages without their figures, which take most of the time."""
+  monkeypatch.setattr(figures.figures, "panel", lambda *_, **__: b"PNG")
+
+
+@pytest.fixture
+def copy(finished, tmp_path, undrawn):
   return shutil.copytree(finished, tmp_path / "study")
+
+
+def _set(workdir, **sections):
+  """Changes the settings that a study recorded."""
+  path = workdir / "config.json"
+  config = json.loads(path.read_text())
+  for name, values in sections.items():
+    config[name] = config.get(name, {}) | values
+  path.write_text(json.dumps(config))
 
 
 def _verdicts(workdir):
@@ -126,7 +147,7 @@ def test_figures_are_saved_beside_the_page(finished, page):
 
 
 def test_same_files_give_the_same_page(finished, page):
-  again = write_report(finished, notes={"C7a": "The student is <small>."})
+  again = write_report(finished, notes=_SMALL)
   assert again.read_text("utf-8") == page
 
 
@@ -166,7 +187,7 @@ def test_entropy_band_is_a_share_of_the_entropy_itself(tmp_path):
     "sft_over": (0.45, 0.951, 0.655, 0.95, 0.28),
     "opd": (0.50, 1.0, 0.665, 1.1, 0.44),
   }
-  workdir = synthetic.write(tmp_path / "study", arms=arms)
+  workdir = synthetic.write(tmp_path / "study", arms=arms, seeds=3)
   verdicts = _verdicts(workdir)
   assert verdicts["C1"] is Verdict.NOT_REPRODUCED
   assert verdicts["C2"] is Verdict.REPRODUCED
@@ -191,13 +212,29 @@ def test_unfinished_seed_is_named_and_left_out_of_the_endpoint(copy):
   assert list(found.per_seed(end, "in_domain", "accuracy")) == [0]
   difference = found.difference(end, other, "in_domain", "accuracy")
   assert list(difference.per_seed) == [0]
+  # What is taken together takes the seeds that have all of it.
+  both = found.differences(
+    [(end, other), (other, found.untrained)], "in_domain", "accuracy"
+  )
+  assert [list(d.per_seed) for d in both] == [[0], [0]]
+
+
+def test_intervals_of_a_claim_are_wider_than_each_by_itself(finished):
+  found = results.load(finished)
+  claim = next(c for c in claims.CLAIMS if c.id == "C9")
+  pairs = [(c.a, c.b) for c in claim.comparisons(found)]
+  together = found.differences(pairs, "out_of_domain", "pass@16")
+  assert len(together) == 15
+  one_seed = dataclasses.replace(found, seeds=(0,), _intervals={})
+  alone = one_seed.difference(*pairs[0], "out_of_domain", "pass@16")
+  both = one_seed.differences(pairs, "out_of_domain", "pass@16")[0]
+  assert both.interval.mean == pytest.approx(alone.interval.mean)
+  assert both.interval.low < alone.interval.low
+  assert both.interval.high > alone.interval.high
 
 
 def test_endpoint_is_the_mean_of_the_last_evaluations_of_each_seed(copy):
-  path = copy / "config.json"
-  config = json.loads(path.read_text())
-  config["evaluation"] = {"endpoint_evaluations": 2}
-  path.write_text(json.dumps(config))
+  _set(copy, evaluation={"endpoint_evaluations": 2})
   found = results.load(copy)
   end = found.endpoint("opd")
   assert end.steps == (40, 60)
@@ -218,16 +255,58 @@ def test_endpoint_is_the_mean_of_the_last_evaluations_of_each_seed(copy):
   # A seed that lacks one of them has no endpoint.
   for name in results.PROBLEM_SETS:
     (copy / f"seed-1/opd/grpo/eval/{name}-00040.npz").unlink()
-  assert list(results.load(copy).by_seed(end, "in_domain")) == [0]
+  found = results.load(copy).by_seed(end, "in_domain", "accuracy")
+  assert list(found) == [0]
 
 
 @pytest.mark.parametrize(("wanted", "steps"), [(1, (60,)), (9, (20, 40, 60))])
 def test_endpoint_never_reaches_back_to_the_entry(copy, wanted, steps):
-  path = copy / "config.json"
-  config = json.loads(path.read_text())
-  config["evaluation"] = {"endpoint_evaluations": wanted}
-  path.write_text(json.dumps(config))
+  _set(copy, evaluation={"endpoint_evaluations": wanted})
   assert results.load(copy).endpoint_steps == steps
+
+
+def test_smoke_test_says_so_first_and_gives_no_verdict(copy):
+  _set(copy, grpo={"steps": 20})
+  page = write_report(copy).read_text("utf-8")
+  assert page.index("Smoke test") < page.index("At RL entry")
+  verdicts = re.findall(r'<span class="verdict">([^<]*)</span>', page)
+  assert set(verdicts) == {"no verdict"}
+  assert "Of 10 claims" not in page
+
+
+def test_one_seed_says_so_first_and_marks_its_verdicts(copy):
+  shutil.rmtree(copy / "seed-1")
+  page = write_report(copy).read_text("utf-8")
+  assert page.index("One seed") < page.index("At RL entry")
+  verdicts = re.findall(r'<span class="verdict">([^<]*)</span>', page)
+  assert all(verdict.endswith(" (one seed)") for verdict in verdicts)
+  assert "problems and runs" not in page
+
+
+def test_temperatures_come_from_the_settings(copy):
+  _set(
+    copy,
+    evaluation={"temperature": 0.6},
+    grpo={"temperature": 0.8},
+    opd={"temperature": 0.0},
+  )
+  labels = {}
+
+  def panel(*_, title, ylabel, **__):
+    labels[title] = ylabel
+    return b"PNG"
+
+  figures.figures.panel = panel  # put back by the fixture
+  page = write_report(copy).read_text("utf-8")
+  of = {k: re.findall(r"T = [\d.]+", v) for k, v in labels.items()}
+  assert of["Stage 1: entropy on validation problems"] == ["T = 0.6"]
+  assert of["Stage 2 (GRPO): entropy on validation problems"] == ["T = 0.6"]
+  assert of["Stage 2 (GRPO): entropy on the batch of every step"] == ["T = 0.8"]
+  # The given solutions of SFT are read at 1; greedy samples as well.
+  label = labels["Stage 1: entropy on the batch of every step"]
+  assert "T = 1; OPD: greedy, T = 1" in label
+  assert "the mean over samples (T = 0.6)" in page
+  assert "temperature 1" not in page
 
 
 def test_stage1_only_writes_a_page(copy):
@@ -250,10 +329,12 @@ def test_no_out_of_domain_problems(copy):
   assert _verdicts(copy)["C6"] is Verdict.NOT_MEASURED
 
 
-def test_fewer_samples_than_sixteen(tmp_path):
+def test_fewer_samples_than_sixteen(tmp_path, undrawn):
   workdir = synthetic.write(tmp_path / "s", seeds=1, problems=30, samples=8)
   page = write_report(workdir).read_text("utf-8")
   assert "decided on pass@8" in page
+  # The paper's numbers keep their name.
+  assert "In-domain pass@16 (here pass@8) at RL entry" in page
   assert (workdir / "figures/pass_at_8_in_domain.png").exists()
 
 
@@ -288,7 +369,7 @@ def test_seeds_on_other_problems_are_refused(copy, tmp_path):
 
 def test_note_for_no_claim_is_refused(finished):
   with pytest.raises(ValueError, match="C99"):
-    claims.findings(results.load(finished), {"C99": "?"})
+    claims.findings(results.load(finished), {"C99": _SMALL["C7a"]})
 
 
 @pytest.mark.parametrize(
