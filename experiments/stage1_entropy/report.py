@@ -218,7 +218,7 @@ _CLAIM = Markup("""\
 <header><p>{id} · {text}</p><span class="verdict">{verdict}</span></header>
 <div class="columns">
 <dl><dt>paper</dt><dd>{paper}</dd></dl>
-<dl><dt>here, 95 % for all together{seeds}</dt>{ours}</dl>
+<dl><dt>here, 95 %, all together{seeds}</dt>{ours}</dl>
 </div>
 <p class="rule">{rule} {changed}</p>
 {note}
@@ -268,6 +268,9 @@ def _claims(results: Results, findings: Sequence[Finding]) -> list[Markup]:
   return parts
 
 
+_WRONG = Markup('<span class="wrong">✗ {}</span>')
+
+
 def _error_rates(results: Results) -> Markup:
   """Returns the table of simulated verdicts at this run's sizes."""
   rows = []
@@ -280,7 +283,7 @@ def _error_rates(results: Results) -> Markup:
       for verdict in (Verdict.REPRODUCED, Verdict.NOT_REPRODUCED):
         share = f"{100 * truth[verdict]:.0f}"
         wrong = holds is not (verdict is Verdict.REPRODUCED)
-        cells.append(Markup("<b>{}</b>").format(share) if wrong else share)
+        cells.append(_WRONG.format(share) if wrong else share)
     rows.append((rates.claim.id, *cells))
   seeds = len(results.seeds)
   return report.table(
@@ -296,7 +299,7 @@ def _error_rates(results: Results) -> Markup:
       "Simulated studies with the problems, samples and "
       f"{seeds} {'seed' if seeds == 1 else 'seeds'} of this one, and a "
       f"standard deviation between runs of {power.RUN_POINTS:g} points (of an "
-      f"entropy, {100 * power.RUN_SHARE:.0f} %; ours). Bold: wrong verdicts. "
+      f"entropy, {100 * power.RUN_SHARE:.0f} %; ours). ✗: wrong verdicts. "
       "The rest to 100 % is inconclusive."
     ),
     text_columns=1,

@@ -229,20 +229,22 @@ class Results:
   ) -> Interval | None:
     """Returns a mean over problems and seeds with its interval, or None.
 
-    One seed: the bootstrap over problems. More: problems and runs
-    (`crossed_intervals`).
+    Over problems and runs where there are several (`crossed_intervals`); over
+    problems alone for one seed, and for teacher and base, which are the same
+    policy in every run.
     """
     key = (policy, problem_set, metric)
     if key not in self._intervals:
       by_seed = self.by_seed(*key)
       bounds = (0.0, 1.0) if _is_share(metric) else None
-      if len(by_seed) > 1:
+      if len(by_seed) > 1 and policy not in (TEACHER, self.untrained):
         scores = np.stack(list(by_seed.values()), axis=-1)[None]
         found = _each(crossed_intervals(scores, bounds=bounds))[0]
       else:
-        found = None
-        for values in by_seed.values():
-          found = bootstrap_interval(values, bounds=bounds)
+        values = self.values(*key)
+        found = (
+          None if values is None else bootstrap_interval(values, bounds=bounds)
+        )
       self._intervals[key] = found
     return self._intervals[key]
 

@@ -43,8 +43,9 @@ def beside(results: Results) -> Markup:
 
 def over(results: Results) -> str:
   """Returns what intervals of single numbers are taken over."""
-  one = len(results.seeds) == 1
-  return " over problems" if one else " over problems and runs"
+  if len(results.seeds) == 1:
+    return " over problems"
+  return " over problems and runs (teacher and base: over problems)"
 
 
 def _pass(results: Results) -> str:

@@ -10,9 +10,9 @@ import pytest
 
 from experiments.stage1_entropy import claims, figures, results, rules
 from experiments.stage1_entropy.report import write_report
-from experiments.stage1_entropy.results import Point
+from experiments.stage1_entropy.results import TEACHER, Point
 from experiments.stage1_entropy.rules import Verdict
-from jaxvlm.diagnostics import Interval
+from jaxvlm.diagnostics import Interval, bootstrap_interval
 from tests.experiments import synthetic
 
 # No note for a claim whose numbers do not bear it out.
@@ -217,6 +217,16 @@ def test_unfinished_seed_is_named_and_left_out_of_the_endpoint(copy):
     [(end, other), (other, found.untrained)], "in_domain", "accuracy"
   )
   assert [list(d.per_seed) for d in both] == [[0], [0]]
+
+
+def test_runs_widen_what_is_trained_in_each_of_them_only(finished):
+  found = results.load(finished)
+  trained, base = found.entry("opd"), found.untrained
+  for policy, wider in ((trained, True), (base, False), (TEACHER, False)):
+    one = found.interval(policy, "in_domain", "accuracy")
+    values = found.values(policy, "in_domain", "accuracy")
+    over_problems = bootstrap_interval(values, bounds=(0, 1))
+    assert (one != over_problems) is wider
 
 
 def test_intervals_of_a_claim_are_wider_than_each_by_itself(finished):
