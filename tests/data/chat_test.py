@@ -1,6 +1,5 @@
 """Chat: the official tokenizer, its template, and the image placeholders."""
 
-import gzip
 import json
 import pathlib
 import subprocess
@@ -13,74 +12,32 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from jaxvlm.data import chat, layout, tokenizer
+from tests.data import pack
 
-SHARED = pathlib.Path(__file__).parents[3] / "shared/data"
+SHARED = pack.SHARED
 QWEN = layout.VisionLayout()
 PAD = chat.IMAGE_PAD
 needs_shared = pytest.mark.skipif(
   not (SHARED / "qwen_tokenizer").is_dir(),
   reason="shared data absent: ../shared/data/qwen_tokenizer",
 )
-CORPUS = [
-  "Find the angle x in degrees.",
-  "<think>The angles of a triangle add up to 180.</think> \\boxed{70}",
-  "180 - 35 - 75 = 70, so x = 70.",
-] * 4
-
-
-def write_official(folder: pathlib.Path, **config) -> pathlib.Path:
-  """Writes a folder laid out like the official one, from the data pack."""
-  source = SHARED / "qwen_tokenizer"
-  for name in ("vocab.json", "merges.txt"):
-    data = (source / f"{name}.gz").read_bytes()
-    (folder / name).write_bytes(gzip.decompress(data))
-  special = json.loads((source / "special_tokens.json").read_text())
-  added = {
-    str(token["id"]): {
-      "content": token["content"],
-      "special": token["special"],
-      "normalized": False,
-      "lstrip": False,
-      "rstrip": False,
-      "single_word": False,
-    }
-    for token in special["added_tokens"]
-  }
-  fields = {
-    "tokenizer_class": "Qwen2Tokenizer",
-    "added_tokens_decoder": added,
-    "add_prefix_space": False,
-    "bos_token": special["bos_token"],
-    "eos_token": special["eos_token"],
-    "pad_token": special["pad_token"],
-    "unk_token": None,
-    "errors": "replace",
-    "clean_up_tokenization_spaces": False,
-    # Official folders keep the text-only template here.
-    "chat_template": "text only",
-    **config,
-  }
-  (folder / "tokenizer_config.json").write_text(json.dumps(fields))
-  template = (SHARED / "model_configs/chat_template.json").read_bytes()
-  (folder / "chat_template.json").write_bytes(template)
-  return folder
 
 
 @pytest.fixture(scope="session")
 def official(tmp_path_factory) -> chat.Chat:
-  return chat.load(write_official(tmp_path_factory.mktemp("official")), QWEN)
+  return chat.load(
+    pack.official_tokenizer(tmp_path_factory.mktemp("official")), QWEN
+  )
 
 
 @pytest.fixture(scope="session")
 def nano(tmp_path_factory) -> chat.Chat:
   folder = tmp_path_factory.mktemp("nano")
-  tokenizer.build(CORPUS, folder, vocab_size=300)
+  tokenizer.build(pack.CORPUS, folder, vocab_size=300)
   return chat.load(folder, QWEN)
 
 
-@pytest.fixture(
-  params=["nano", pytest.param("official", marks=needs_shared)],
-)
+@pytest.fixture(params=["nano", "official"])
 def either(request) -> chat.Chat:
   return request.getfixturevalue(request.param)
 
@@ -305,14 +262,14 @@ def test_folders_without_tokenizer_or_template_are_refused(tmp_path):
     chat.load(tmp_path, QWEN)
   with pytest.raises(FileNotFoundError, match="nowhere"):
     chat.load(tmp_path / "nowhere", QWEN)
-  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
   (tmp_path / "chat_template.jinja").unlink()
   with pytest.raises(ValueError, match="no chat template"):
     chat.load(tmp_path, QWEN)
 
 
 def test_a_template_that_drops_pictures_is_refused(tmp_path):
-  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
   template = "{% for m in messages %}{{ m.content[-1].text }}{% endfor %}"
   (tmp_path / "chat_template.jinja").write_text(template)
   text_only = chat.load(tmp_path, QWEN)
@@ -335,7 +292,7 @@ def test_a_tokenizer_of_another_family_is_refused(tmp_path):
 
 @needs_shared
 def test_padding_may_be_the_unknown_token_too(tmp_path):
-  folder = write_official(tmp_path, unk_token="<|endoftext|>")
+  folder = pack.official_tokenizer(tmp_path, unk_token="<|endoftext|>")
   loaded = chat.load(folder, QWEN)
   assert loaded.tokenizer.unk_token_id == loaded.pad_id == 151643
   assert loaded.image_token_id == 151655
@@ -343,7 +300,7 @@ def test_padding_may_be_the_unknown_token_too(tmp_path):
 
 def ending(folder: pathlib.Path, listed) -> chat.Chat:
   """Returns the chat of a small folder with a generation_config.json."""
-  tokenizer.build(CORPUS, folder, vocab_size=300)
+  tokenizer.build(pack.CORPUS, folder, vocab_size=300)
   text = listed if isinstance(listed, str) else json.dumps(listed)
   (folder / "generation_config.json").write_text(text)
   return chat.load(folder, QWEN)
@@ -372,7 +329,7 @@ def test_a_folder_lists_the_tokens_that_end_an_answer(tmp_path, nano):
 
 
 def test_the_tokenizers_own_end_counts_without_a_list(tmp_path):
-  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
   path = tmp_path / "tokenizer_config.json"
   config = json.loads(path.read_text())
   path.write_text(json.dumps({**config, "eos_token": "<|endoftext|>"}))
@@ -441,7 +398,7 @@ def test_our_template_renders_what_the_official_one_does(
 
 
 def test_chat_needs_neither_torch_nor_jax(tmp_path):
-  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
   program = f"""
 import sys
 for name in ("torch", "torchvision", "jax", "flax", "grain"):
@@ -460,7 +417,7 @@ print("done")
 
 
 def test_the_fingerprint_knows_vocabulary_template_and_ends(tmp_path):
-  def made(name, corpus=CORPUS, template=None):
+  def made(name, corpus=pack.CORPUS, template=None):
     folder = tmp_path / name
     tokenizer.build(corpus, folder, vocab_size=300)
     if template:

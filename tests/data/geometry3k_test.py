@@ -12,11 +12,13 @@ from jaxvlm.data import chat, images, layout, rows
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder
 from jaxvlm.data.sources import geometry3k
-from tests.data import chat_test
+from tests.data import pack
 
-REAL = chat_test.SHARED / "geometry3k"
-needs_real = pytest.mark.skipif(
-  not REAL.is_dir(), reason="shared data absent: ../shared/data/geometry3k"
+# Of the pack, or of its stand-in.
+COUNTS = (
+  {"train": 120, "val": 30}
+  if (pack.SHARED / "geometry3k").is_dir()
+  else {"train": 40, "val": 10}
 )
 GOOD = {
   "id": 7,
@@ -238,12 +240,16 @@ def test_damaged_files_give_rows_or_a_value_error(folder, seed):
     assert all(isinstance(row.question, str) for row in found)
 
 
-@needs_real
-def test_the_real_folder_loads():
-  for split, count in (("train", 120), ("val", 30)):
-    found = geometry3k.rows(REAL, split)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  return pack.geometry3k(tmp_path_factory.mktemp("geometry3k"))
+
+
+def test_a_whole_folder_loads(whole):
+  for split, count in COUNTS.items():
+    found = geometry3k.rows(whole, split)
     assert len(found) == len({row.id for row in found}) == count
-    records = (REAL / f"{split}.jsonl").read_text("utf-8").split("\n")
+    records = (whole / f"{split}.jsonl").read_text("utf-8").split("\n")
     for row, record in zip(
       found, map(json.loads, records[:count]), strict=True
     ):
@@ -255,9 +261,8 @@ def test_the_real_folder_loads():
       assert record["text_full"] in row.responses[0]
 
 
-@needs_real
-def test_the_real_folder_survives_a_survey(tmp_path):
-  folder = chat_test.write_official(tmp_path)
+def test_a_whole_folder_survives_a_survey(tmp_path, whole):
+  folder = pack.official_tokenizer(tmp_path)
   vision = layout.VisionLayout()
   encoder = Encoder(
     chat=chat.load(folder, vision),
@@ -265,8 +270,8 @@ def test_the_real_folder_survives_a_survey(tmp_path):
     buckets=(Bucket(112, 384), Bucket(160, 384)),
     max_new_tokens=256,
   )
-  for split, count in (("train", 120), ("val", 30)):
-    found = rows.survey(geometry3k.rows(REAL, split), encoder)
+  for split, count in COUNTS.items():
+    found = rows.survey(geometry3k.rows(whole, split), encoder)
     assert found.dropped == () and len(found.kept) == count
     assert set(found.buckets) == {0, 1}
   chosen = [found.row(i) for i in range(3)]

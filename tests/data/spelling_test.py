@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxvlm import assets
 from jaxvlm.data import chat, layout
 from jaxvlm.data.spelling import Reader, spell
-from tests.data.chat_test import needs_shared, write_official
+from tests.data import pack
 
 
 @pytest.fixture(scope="session")
@@ -18,12 +18,10 @@ def nano() -> chat.Chat:
 @pytest.fixture(scope="session")
 def official(tmp_path_factory) -> chat.Chat:
   folder = tmp_path_factory.mktemp("official")
-  return chat.load(write_official(folder), layout.VisionLayout())
+  return chat.load(pack.official_tokenizer(folder), layout.VisionLayout())
 
 
-@pytest.fixture(
-  params=["nano", pytest.param("official", marks=needs_shared)],
-)
+@pytest.fixture(params=["nano", "official"])
 def either(request) -> chat.Chat:
   return request.getfixturevalue(request.param)
 

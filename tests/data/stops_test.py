@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jaxvlm import assets
 from jaxvlm.data import chat, layout
 from jaxvlm.data.stops import stop_table
-from tests.data.chat_test import needs_shared, write_official
+from tests.data import pack
+from tests.data.chat_test import needs_shared
 
 LAYOUT = layout.VisionLayout()
 
@@ -27,12 +28,10 @@ def nano() -> chat.Chat:
 @pytest.fixture(scope="session")
 def official(tmp_path_factory) -> chat.Chat:
   folder = tmp_path_factory.mktemp("official")
-  return chat.load(write_official(folder), LAYOUT)
+  return chat.load(pack.official_tokenizer(folder), LAYOUT)
 
 
-@pytest.fixture(
-  params=["nano", pytest.param("official", marks=needs_shared)],
-)
+@pytest.fixture(params=["nano", "official"])
 def either(request) -> chat.Chat:
   return request.getfixturevalue(request.param)
 
@@ -124,7 +123,6 @@ def test_random_tokens(nano, data):
     assert agrees(nano, [stop], ids)
 
 
-@needs_shared
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(deadline=None, max_examples=5)
 def test_random_tokens_of_the_official_vocabulary(official, seed):

@@ -1,7 +1,5 @@
 """Grading: a table of cases, every Geometry3K answer, and bombs."""
 
-import json
-import pathlib
 import time
 
 import hypothesis
@@ -9,8 +7,7 @@ import pytest
 from hypothesis import strategies as st
 
 from jaxvlm.rewards import canonical, geometry3k_reward, grade
-
-_DATA = pathlib.Path(__file__).resolve().parents[2] / "../shared/data"
+from tests.data import pack
 
 _RIGHT = [
   # As written.
@@ -330,18 +327,9 @@ def test_a_reward_is_always_a_finite_number(response, answer):
       assert type(value) is float and 0 <= value <= 1
 
 
-def _records():
-  folder = _DATA / "geometry3k"
-  if not folder.exists():
-    pytest.skip("shared data absent: ../shared/data/geometry3k")
-  for split in ("train", "val"):
-    for line in (folder / f"{split}.jsonl").read_text().splitlines():
-      yield json.loads(line)
-
-
 def test_every_geometry3k_answer_in_all_its_forms():
   seen = set()
-  for record in _records():
+  for record in pack.geometry3k_answers():
     answer, kind = record["answer"], record["answer_kind"]
     seen.add(kind)
     assert grade(answer, answer), answer
@@ -368,7 +356,7 @@ def test_every_geometry3k_answer_in_all_its_forms():
 
 def test_different_geometry3k_answers_are_told_apart():
   values = {}
-  for record in _records():
+  for record in pack.geometry3k_answers():
     values.setdefault(record["answer_value"], record["answer"])
   answers = list(values.values())
   for prediction in answers:
