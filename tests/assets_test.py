@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.nano import run as nano
+from experiments.nano import config as nano
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
 from jaxvlm.data import diagrams

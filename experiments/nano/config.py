@@ -2,7 +2,10 @@
 
 import dataclasses
 
+from jaxvlm.data import chat as chats
 from jaxvlm.data import diagrams
+from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.rows import Bucket, Encoder
 from jaxvlm.data.sources.world import Mixture
 from jaxvlm.train.optimizer import OptimizerConfig
 
@@ -10,6 +13,16 @@ PROMPT_TOKENS = 56
 PATCH_SLOTS = 64
 MAX_NEW_TOKENS = 44
 VOCAB_SIZE = 512
+
+
+def encoder(chat: chats.Chat) -> Encoder:
+  """Returns the world's encoder: every prompt fits one bucket."""
+  return Encoder(
+    chat=chat,
+    budget=PixelBudget(56 * 56, 112 * 112),
+    buckets=(Bucket(PROMPT_TOKENS, PATCH_SLOTS),),
+    max_new_tokens=MAX_NEW_TOKENS,
+  )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,9 +20,8 @@ from experiments.nano.config import NanoConfig
 from jaxvlm import config as configs
 from jaxvlm.data import chat as chats
 from jaxvlm.data import diagrams, pipeline, tokenizer
-from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.plan import Plan
-from jaxvlm.data.rows import Bucket, Encoder, Survey
+from jaxvlm.data.rows import Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.models.qwen2_5_vl import model, presets, save_pretrained
 from jaxvlm.train import loop, objectives, preemption
@@ -51,16 +50,6 @@ def build_tokenizer(folder: pathlib.Path) -> None:
   tokenizer.build(corpus, folder, vocab_size=settings.VOCAB_SIZE)
 
 
-def encoder(chat: chats.Chat) -> Encoder:
-  """Returns the world's encoder: every prompt fits one bucket."""
-  return Encoder(
-    chat=chat,
-    budget=PixelBudget(56 * 56, 112 * 112),
-    buckets=(Bucket(settings.PROMPT_TOKENS, settings.PATCH_SLOTS),),
-    max_new_tokens=settings.MAX_NEW_TOKENS,
-  )
-
-
 def train(
   nano: NanoConfig, out: pathlib.Path, workdir: pathlib.Path, steps: int
 ) -> None:
@@ -78,7 +67,7 @@ def train(
     special=special,
   )
   chat = chats.load(folder, config.layout)
-  encode = encoder(chat)
+  encode = settings.encoder(chat)
   rows = WorldRows(nano.split, nano.prompts * nano.steps, nano.mixture)
   # Every row of the world fits its one bucket, so nothing needs a survey.
   count = len(rows)
