@@ -16,11 +16,11 @@ from jaxvlm import config as configs
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.sharding import AXES
 
-# Fixtures of the study's command and of the official tokenizer.
+# Fixtures of the study's command and of a folder as the scripts expect it.
 from tests.experiments.stage1_run_test import (  # noqa: F401
   finish,
-  geometry3k,
   official,
+  pictures,
   start,
 )
 
@@ -58,7 +58,6 @@ def called(tmp_path):
       env=environment,
       capture_output=True,
       text=True,
-      timeout=60,
     )
     assert done.returncode == code, done.stderr
     return [shlex.split(line) for line in calls.read_text().splitlines()]
@@ -99,7 +98,7 @@ def test_every_flag_passes_a_dry_run(
   tmp_path,
   called,
   finish,  # noqa: F811
-  official,  # noqa: F811
+  pictures,  # noqa: F811
   script,
   variables,
 ):
@@ -108,7 +107,7 @@ def test_every_flag_passes_a_dry_run(
   assert {"--scale", "--model_dir", "--teacher_dir", "--workdir"} <= given
   assert all(re.fullmatch(r"--[a-z_0-9.]+(=\S+)?", flag) for flag in flags)
   # Only the folders are others; every flag stays as it is given.
-  folders = [*official, *geometry3k(), f"--workdir={tmp_path / 'run'}"]
+  folders = [*pictures, f"--workdir={tmp_path / 'run'}"]
   code, output = finish(
     *flags, *folders, "--evaluation.in_domain=2", "--dry_run"
   )
