@@ -601,8 +601,13 @@ def test_sharded_heads_gather_no_logits_and_no_float32_head(spec):
     assert any(kind == "bf16" for kind, _ in gathered)
 
 
+@pytest.mark.slow
 def test_memory_on_a_tpu_is_a_tenth():
-  """The bar of benchmarks/tokenstats.py at a smaller size."""
+  """The bar of benchmarks/tokenstats.py at a smaller size.
+
+  Slow, for four programs cost 73 s of CPU; the two tests above say of compiled
+  text that no buffer of tokens × words is in it, and the fast suite runs them.
+  """
   pytest.importorskip(
     "libtpu", reason="compiling for a TPU needs the libtpu wheel"
   )
