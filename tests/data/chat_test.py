@@ -208,7 +208,7 @@ def test_ordinary_text_is_encoded_as_transformers_does(
 
 
 def test_a_template_that_drops_text_is_refused(tmp_path):
-  tokenizer.build(CORPUS, tmp_path, vocab_size=300)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
   first = "{{ messages[0].content[0].text }}<|image_pad|>"
   (tmp_path / "chat_template.jinja").write_text(first)
   with pytest.raises(ValueError, match="wrote 1 of 2 text"):
