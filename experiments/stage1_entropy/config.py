@@ -240,8 +240,10 @@ def pod() -> StudyConfig:
       train_problems=2101,
       min_pixels=262_144,
       max_pixels=1_003_520,
-      prompt_tokens=(768, 1536),
-      patch_slots=(2048, 5120),
+      # The last holds every shape of picture (`images.largest`); strips alone
+      # need it, so the planner's rows are of the one before.
+      prompt_tokens=(768, 1536, 1536),
+      patch_slots=(2048, 5120, 8192),
       max_new_tokens=2048,
       workers=4,
     ),

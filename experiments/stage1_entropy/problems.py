@@ -1,11 +1,12 @@
 """The study's problems: traces for SFT, prompts for OPD and GRPO, test sets."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Sequence
 
 from experiments.stage1_entropy.config import Dataset, StudyConfig
-from jaxvlm.data import diagrams, surveys
+from jaxvlm.data import diagrams, images, surveys
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
@@ -60,6 +61,8 @@ def load(
     max_new_tokens=data.max_new_tokens,
   )
   traces, prompts, tests = _SOURCES[study.dataset](study)
+  if study.dataset is Dataset.GEOMETRY3K:  # the world's pictures have one size
+    _warn_of_shapes(encoder)
 
   def survey(name: str, rows: Sequence[Row]) -> Survey:
     if folder is None:
@@ -83,6 +86,22 @@ def load(
       if asked
     ),
   )
+
+
+def _warn_of_shapes(encoder: Encoder) -> None:
+  """Says so if pictures within the pixel limits may not fit any bucket."""
+  room = images.largest(encoder.chat.layout, encoder.budget)
+  bucket = encoder.buckets[-1]
+  if room.slots > bucket.patch_slots or room.tokens >= bucket.prompt_tokens:
+    logging.warning(
+      "data.max_pixels %d admits pictures that take %d tokens and %d patch"
+      " slots, the largest bucket has %d and %d: rows with such pictures are"
+      " dropped and named; raise data.prompt_tokens and data.patch_slots, or"
+      " lower data.max_pixels",
+      encoder.budget.max_pixels,
+      *room,
+      *bucket,
+    )
 
 
 def _check_dropped(name: str, found: Survey, limit: float) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from jaxvlm.data.layout import Grid, VisionLayout
+from jaxvlm.data.layout import slots as slots_of
 
 # What Pillow decodes itself or by a library that comes with it; others (EPS,
 # WMF, …) start programs.
@@ -105,6 +106,54 @@ def grid_of(
   """Returns the patch grid (1, rows, columns) of a picture of this size."""
   h, w = smart_resize(height, width, layout.patch * layout.merge, budget)
   return 1, h // layout.patch, w // layout.patch
+
+
+class Room(NamedTuple):
+  """What a picture takes in a prompt.
+
+  Attributes:
+    tokens: merged tokens.
+    slots: patch slots in padded window order.
+  """
+
+  tokens: int
+  slots: int
+
+
+def largest(layout: VisionLayout, budget: PixelBudget) -> Room:
+  """Returns the room that no picture of the budget exceeds, whatever its shape.
+
+  Slots are counted by whole windows, so thin pictures take most: with 1,003,520
+  pixels a strip of 5 × 256 merged tokens needs 8,192 of them, a square 5,184.
+  For every number of rows the most columns are found that `smart_resize` can
+  give, in each of its three branches: with M and m the limits in merged tokens
+  and 200 the most extreme ratio of the sides,
+
+    shrunk: M / rows and √(200 M);  kept: M / rows and 200 rows + 100;
+    grown: ⌈m / (rows − 1)⌉ and ⌈√(200 m)⌉.
+
+  A strip cannot be made thinner than one row, so that few pixels are exceeded.
+  """
+  area = (layout.patch * layout.merge) ** 2
+  most, least = budget.max_pixels / area, budget.min_pixels / area
+  longest = math.floor(math.sqrt(_MAX_ASPECT * most))
+  grown_longest = math.ceil(math.sqrt(_MAX_ASPECT * least))
+  tokens = slots = 0
+  # Rows and columns may change places: no more rows than columns will do.
+  for rows in range(1, math.isqrt(int(max(most, least))) + 3):
+    kept = min(int(most / rows), _MAX_ASPECT * rows + _MAX_ASPECT // 2)
+    if rows > 1:
+      shrunk = min(int(most / rows), longest)
+      grown = min(math.ceil(least / (rows - 1)), grown_longest)
+    else:
+      # One row is what is left of a height of less than two.
+      shrunk = longest if most < 4 * _MAX_ASPECT else 0
+      grown = grown_longest
+    columns = max(kept, shrunk, grown)
+    grid = (1, rows * layout.merge, columns * layout.merge)
+    tokens = max(tokens, rows * columns)
+    slots = max(slots, slots_of(layout, grid))
+  return Room(tokens, slots)
 
 
 def _name(source: object) -> str:

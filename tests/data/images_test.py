@@ -564,3 +564,45 @@ def test_a_line_of_pixels_is_a_picture_up_to_the_aspect_limit():
   assert grid == (1, 2, 58) and len(x) == 116
   with pytest.raises(ValueError, match="201 × 1"):
     images.grid_of(QWEN, *images.size_of(noise(201, 1)), PixelBudget())
+
+
+@pytest.mark.parametrize(
+  "window, least, most",
+  [
+    (56, 1, 6),  # less than a strip of 200 : 1 needs
+    (56, 4, 16),
+    (112, 4, 16),
+    (112, 30, 32),  # growing may exceed the most
+    (84, 1, 41.5),
+  ],
+)
+def test_no_shape_of_picture_exceeds_the_largest(window, least, most):
+  """Against all sizes, from strips of 1 : 200 to squares, one by one."""
+  vision = layout.VisionLayout(patch=2, window=window // 7)
+  budget = PixelBudget(int(16 * least), int(16 * most))
+  found = tokens = slots = 0
+  for height in range(1, 25):
+    for width in range(height, min(200 * height, 600) + 1):
+      grid = images.grid_of(vision, width, height, budget)
+      tokens = max(tokens, layout.image_tokens(vision, grid))
+      slots = max(slots, layout.slots(vision, grid))
+      found += 1
+  room = images.largest(vision, budget)
+  assert found > 5_000
+  assert room.tokens >= tokens and room.slots >= slots
+  # Not by much: a bound that nothing reaches would waste memory.
+  assert room.slots == slots and room.tokens <= 1.1 * tokens + 1
+
+
+def test_the_room_of_published_limits_is_reached():
+  vision = layout.VisionLayout()
+  for budget in (PixelBudget(262_144, 1_003_520), PixelBudget(3136, 602_112)):
+    area = budget.max_pixels // 28**2
+    sizes = [(40_000, 200)]  # a strip that is made smaller
+    for rows in range(1, 30):  # most of these are kept as they are
+      sizes.append((28 * min(area // rows, 200 * rows), 28 * rows))
+    grids = [images.grid_of(vision, *size, budget) for size in sizes]
+    assert images.largest(vision, budget) == (
+      max(layout.image_tokens(vision, grid) for grid in grids),
+      max(layout.slots(vision, grid) for grid in grids),
+    )

@@ -12,6 +12,8 @@ from experiments.stage1_entropy import problems, run
 from experiments.stage1_entropy.config import Dataset
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
+from jaxvlm.data import images, layout
+from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import VisionLayout
 
 LONG = "<think>" + "so it goes " * 200 + "</think> \\boxed{3}"
@@ -107,3 +109,32 @@ def test_surveys_are_kept_for_the_next_start(study, chat, tmp_path):
   again = problems.load(study, chat, folder)
   assert first.traces.digest == again.traces.digest
   assert [p.read_bytes() for p in sorted(folder.iterdir())] == before
+
+
+@pytest.mark.parametrize("scale", [settings.pod, settings.colab])
+def test_every_picture_within_the_limits_has_a_bucket(scale):
+  """With 256 tokens left for the question; shapes in between, by samples."""
+  data, vision = scale().data, VisionLayout()
+  budget = PixelBudget(data.min_pixels, data.max_pixels)
+  room = images.largest(vision, budget)
+  assert room.slots <= data.patch_slots[-1]
+  assert room.tokens + 256 <= data.prompt_tokens[-1]
+  rng = np.random.default_rng(0)
+  for aspect in np.exp(rng.uniform(-np.log(190), np.log(190), 400)):
+    area = rng.uniform(1e6, 4e6)  # one to four megapixels
+    size = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+    grid = images.grid_of(vision, *size, budget)
+    assert layout.slots(vision, grid) <= room.slots
+    assert layout.image_tokens(vision, grid) <= room.tokens
+
+
+def test_buckets_that_are_too_small_for_some_pictures_are_named(
+  study, chat, caplog
+):
+  problems.load(study, chat)
+  assert "take 56 tokens and 896 patch slots" in caplog.text
+  assert "the largest bucket has 200 and 64" in caplog.text
+  caplog.clear()
+  roomy = dataclasses.replace(study.data, patch_slots=(896,))
+  problems.load(dataclasses.replace(study, data=roomy), chat)
+  assert "patch slots" not in caplog.text
