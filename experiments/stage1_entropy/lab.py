@@ -56,12 +56,12 @@ class Lab:
   ) -> pipeline.BatchSource:
     """Returns the stage's batches; the order depends on seed and stage.
 
-    With a carry, rows of several steps share a batch: all take the largest
-    bucket, and there is one batch more to begin with.
+    With a carry, rows of several steps share a batch: all take the largest that
+    one of them needs, and there is one batch more to begin with.
     """
     buckets = survey.buckets.tolist()
     if carry:
-      buckets = [len(self.problems.encoder.buckets) - 1] * len(buckets)
+      buckets = [max(buckets)] * len(buckets)
     return pipeline.BatchSource(
       survey,
       Plan(tuple(buckets), stage.prompts, 2 * self.seed + draws),
