@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -32,6 +31,14 @@ PAD = "<|endoftext|>"
 PLACE = "<image>"
 # Stands for a text while the template is rendered: a private character.
 _TEXT = "\ue000"
+# Files of a tokenizer, read by transformers.
+_JSON = (
+  "tokenizer.json",
+  "vocab.json",
+  "tokenizer_config.json",
+  "added_tokens.json",
+  "special_tokens_map.json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,9 +242,9 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
 
   Raises:
     FileNotFoundError: no folder or no tokenizer in it.
-    ValueError: no chat template, a generation_config.json that cannot be read
-      or lists an end that is no token, settings of pictures that are not
-      supported.
+    ValueError: a file of the tokenizer that cannot be read, no chat template,
+      a generation_config.json that cannot be read or lists an end that is no
+      token, settings of pictures that are not supported.
   """
   from transformers import AutoTokenizer  # slow to import
 
@@ -248,11 +255,20 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
       f"{folder} has neither {' nor '.join(names)}: expected a local Hugging"
       " Face folder with a tokenizer (nothing is downloaded)"
     )
-  tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  for name in _JSON:  # transformers would say what is wrong, but not where
+    if (folder / name).is_file():
+      jsonfile.read(folder / name)
+  try:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  except Exception as e:  # the readers' own, down to a bare Exception
+    raise ValueError(
+      f"the tokenizer of {folder} cannot be loaded: {e}; copy"
+      f" {', '.join(names)} and tokenizer_config.json again"
+    ) from e
   # Official folders keep the multimodal template beside the tokenizer's own.
   separate = folder / "chat_template.json"
   if separate.is_file():
-    tokenizer.chat_template = json.loads(separate.read_text())["chat_template"]
+    tokenizer.chat_template = jsonfile.read(separate).get("chat_template")
   if not tokenizer.chat_template:
     raise ValueError(
       f"{folder} has no chat template: expected chat_template.jinja,"

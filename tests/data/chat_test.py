@@ -416,6 +416,25 @@ print("done")
   assert done.stdout.strip() == "done", done.stderr
 
 
+@pytest.mark.parametrize(
+  "name, content, message",
+  [
+    ("tokenizer.json", "", r"tokenizer\.json is empty"),
+    ("tokenizer.json", "{}", "tokenizer of .* cannot be loaded"),
+    ("tokenizer_config.json", '{"a": ', r"tokenizer_config\.json is not JSON"),
+    ("tokenizer_config.json", "[]", r"tokenizer_config\.json holds a list"),
+    ("added_tokens.json", "null", r"added_tokens\.json holds a NoneType"),
+    ("chat_template.json", "{", r"chat_template\.json is not JSON"),
+    ("chat_template.json", "{}", "has no chat template"),
+  ],
+)
+def test_a_broken_file_is_named(tmp_path, name, content, message):
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
+  (tmp_path / name).write_text(content)
+  with pytest.raises(ValueError, match=message):
+    chat.load(tmp_path, QWEN)
+
+
 def test_the_fingerprint_knows_vocabulary_template_and_ends(tmp_path):
   def made(name, corpus=pack.CORPUS, template=None):
     folder = tmp_path / name
