@@ -67,7 +67,7 @@ def truncate(logits: Array, sampling: Sampling) -> Array:
   keep = jnp.ones(logits.shape, bool)
   if 0 < sampling.top_k < logits.shape[-1]:
     kth = jax.lax.top_k(logits, sampling.top_k)[0][..., -1:]
-    keep &= logits >= kth
+    keep &= _reaches(logits, kth)
   if sampling.top_p < 1:
     order = jnp.argsort(-logits, axis=-1)
     ranked = jnp.take_along_axis(jax.nn.softmax(logits, -1), order, axis=-1)
@@ -76,5 +76,14 @@ def truncate(logits: Array, sampling: Sampling) -> Array:
     keep &= jnp.take_along_axis(inside, jnp.argsort(order, axis=-1), axis=-1)
   if sampling.min_p > 0:
     best = jnp.max(logits, axis=-1, keepdims=True)
-    keep &= logits >= best + jnp.log(sampling.min_p)
+    keep &= _reaches(logits, best + jnp.log(sampling.min_p))
   return jnp.where(keep, logits, -jnp.inf)
+
+
+def _reaches(logits: Array, bound: Array) -> Array:
+  """Returns whether a logit is at its bound, up to rounding, or above.
+
+  A compiler may compute logits twice, in two fusions that round apart: the k-th
+  largest would fall out by comparison with itself.
+  """
+  return logits >= bound - 2.0**-19 * jnp.maximum(jnp.abs(bound), 1)

@@ -420,6 +420,7 @@ def official(tmp_path_factory):
     # The official model has a few rows more than words.
     vocab_size=-(-chats.vocab_size // 128) * 128,
     tie_word_embeddings=True,
+    eos_token_id=chats.eos_id,
     image_token_id=chats.image_token_id,
     video_token_id=chats.image_token_id + 1,
     **special,
@@ -451,7 +452,7 @@ def test_real_pictures_take_the_same_path(tmp_path, finish, pictures, official):
     "--data.traces=12",
     "--data.train_problems=12",
     "--data.prompt_tokens=96,160",
-    "--data.patch_slots=64,128",
+    "--data.patch_slots=64,144",
     "--data.min_pixels=3136",
     "--data.max_pixels=25088",
     "--data.max_new_tokens=160",
