@@ -11,8 +11,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.stage1_entropy import inputs, showcase
-from experiments.stage1_entropy.config import StageConfig
+from experiments.stage1_entropy.config import StageConfig, StudyConfig
 from experiments.stage1_entropy.lab import Draws, Lab
+from experiments.stage1_entropy.programs import compute_type
 from jaxvlm import distributed
 from jaxvlm.eval import harness
 from jaxvlm.models.qwen2_5_vl.partition import RULES
@@ -140,13 +141,24 @@ def stage2(lab: Lab, arm: str, entry: Params, folder: pathlib.Path) -> Params:
     entry,
     stage,
     lab.programs.steps["grpo"],
-    {"reference": entry} if stage.kl_coef else None,
+    {"reference": _reference(lab.study, entry)} if stage.kl_coef else None,
     inputs.reinforced(lab, source),
     # With a carry, the rows of a step are what was complete, not the plan's.
     None if stage.carry else source.row_ids,
     ends=(arm, None),
     carry=carry,
   )
+
+
+def _reference(study: StudyConfig, entry: Params) -> Params:
+  """Returns the policy that enters RL, as far as RL trains it.
+
+  From this one the KL term counts. With adapters it has those of Stage 1:
+  their bare base would pull every arm back over its warm start.
+  """
+  if study.frozen:
+    entry, _ = freeze.split_params(entry, study.frozen)
+  return freeze.stored_as(entry, compute_type(study))
 
 
 def _run(
@@ -171,6 +183,7 @@ def _run(
   rest: Params = {}
   if lab.study.frozen:
     params, rest = freeze.split_params(params, lab.study.frozen)
+    rest = freeze.stored_as(rest, compute_type(lab.study))
     frozen = {**(frozen or {}), "base": rest}
 
   def make_whole_inputs(start: int) -> loop.Inputs:

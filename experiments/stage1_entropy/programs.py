@@ -46,10 +46,14 @@ class Programs:
   evaluate_teacher: Generate
 
 
+def compute_type(study: StudyConfig) -> Any:
+  """Returns the type of products, and of all that is never trained."""
+  return jnp.bfloat16 if study.bfloat16 else jnp.float32
+
+
 def functions(config: Any, study: StudyConfig) -> Model:
   """Returns the model's functions, unrolled where a scan does not pay."""
-  dtype = jnp.bfloat16 if study.bfloat16 else jnp.float32
-  bound = qwen2_5_vl.bind(config, dtype=dtype, remat=study.remat)
+  bound = qwen2_5_vl.bind(config, dtype=compute_type(study), remat=study.remat)
   if study.scan_layers:
     return bound
   return bound._replace(forward=lambda p, b: bound.forward(bound.unstack(p), b))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from jaxvlm.models.remat import Remat
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import REFERENCED, Setting, Task
 from jaxvlm.plan.topology import Topology
 from jaxvlm.train.optimizer import Precision, Rule
 
@@ -32,7 +32,9 @@ def advice(
   if trained > _LARGE * hbm:
     found += _smaller_state(s)
   if (
-    frozen > _LARGE * hbm and not s.int8_teacher and s.task is not Task.ROLLOUT
+    frozen > _LARGE * hbm
+    and not s.int8_teacher
+    and (s.teacher is not None or s.task in REFERENCED)
   ):
     found.append("--int8_teacher: half the bytes of what is frozen")
   if trained + frozen > _LARGE * hbm and sizes["data"] > 1:

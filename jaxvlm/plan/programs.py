@@ -17,7 +17,7 @@ from jaxvlm import sharding
 from jaxvlm.models import lora, qwen2_5_vl
 from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.models.qwen2_5_vl import Config, partition
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import ON_POLICY, REFERENCED, Setting, Task
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import freeze, objectives
@@ -105,10 +105,12 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
   objective, totals = _OBJECTIVES[s.task](s, model, teacher)
   params = _params(s.model, s)
   trainable, frozen = _trained_part(s, params)
-  if s.reads_reference and s.lora_rank:
+  if s.task in REFERENCED and s.lora_rank:
     objective = freeze.with_base_as_reference(objective)
-  elif s.reads_reference:
-    frozen["reference"] = _waiting(params, s)
+  elif s.task in REFERENCED:
+    frozen["reference"] = _waiting(trainable, s)
+  elif s.reads_reference:  # RL is held to where it started, adapters and all
+    frozen["reference"] = trainable
   if s.teacher is not None:
     frozen["teacher"] = _waiting(_params(s.teacher, s), s)
   if "base" in frozen:
@@ -122,7 +124,9 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
   )
   state = _with(state, state_sharding(mesh, state, partition.RULES))
   frozen = {
-    name: _placed(mesh, _cast(tree, jnp.bfloat16))
+    name: _placed(
+      mesh, jax.eval_shape(lambda x: freeze.stored_as(x, jnp.bfloat16), tree)
+    )
     for name, tree in frozen.items()
   }
   batch = _inputs(s, mesh)
@@ -159,7 +163,9 @@ def _trained_part(s: Setting, params: Params) -> tuple[Params, dict]:
       ),
       params,
     )
-    return adapters, {"base": _waiting(params, s)}
+    # Elsewhere the base keeps its type, as in the study: it is the policy.
+    shared = s.task in REFERENCED
+    return adapters, {"base": _waiting(params, s) if shared else params}
   if s.freeze_vision:
     trainable, rest = freeze.split_params(params, "visual/")
     return trainable, {"base": rest}
@@ -176,7 +182,10 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
     pad_id=0,
     vocab_size=s.vocab_size,
   )
-  params = _cast(_params(s.model, s), s.optimizer.master.dtype)
+  params = jax.eval_shape(
+    lambda tree: freeze.stored_as(tree, s.optimizer.master.dtype),
+    _params(s.model, s),
+  )
   params = _placed(mesh, params)
   prompts = _prompts(s, mesh)
   key = _everywhere(mesh, jax.eval_shape(lambda: jax.random.key(0)))
@@ -205,17 +214,7 @@ def _waiting(params: Params, s: Setting) -> Params:
   """Returns frozen parameters in the form in which they lie in memory."""
   if not s.int8_teacher:
     return params
-  return jax.eval_shape(lambda tree: quantize_int8(tree, "model/"), params)
-
-
-def _cast(tree: PyTree, dtype: Any) -> PyTree:
-  """Returns the same shapes, weights in another type; int8 scales stay."""
-
-  def one(path, x):
-    stays = x.dtype != jnp.float32 or path[-1].key == "kernel_scale"
-    return jax.ShapeDtypeStruct(x.shape, x.dtype if stays else dtype)
-
-  return jax.tree_util.tree_map_with_path(one, tree)
+  return jax.eval_shape(lambda tree: quantize_int8(tree, ""), params)
 
 
 def _placed(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -271,10 +270,11 @@ def _inputs(s: Setting, mesh: Mesh) -> PyTree:
   tokens = _rows(mesh, struct(shape, jnp.int32))
   mask = _rows(mesh, struct(shape, jnp.bool_))
   batch = Batch(_prompts(s, mesh), tokens, mask)
-  if s.task is not Task.GRPO:
+  if s.task not in ON_POLICY:
     return batch
+  graded = s.task is Task.GRPO
   return objectives.Experience(
     batch,
     old_logprobs=_rows(mesh, struct(shape, jnp.float32)),
-    advantages=_rows(mesh, struct(shape[:2], jnp.float32)),
+    advantages=_rows(mesh, struct(shape[:2], jnp.float32)) if graded else None,
   )

@@ -37,6 +37,8 @@ class Task(enum.Enum):
 PAIRS = (Task.SFT_C, Task.DPO, Task.CW_DPO)
 # Objectives that read a frozen copy of the policy from before training.
 REFERENCED = (Task.DPO, Task.CW_DPO)
+# Objectives that read completions of the policy itself.
+ON_POLICY = (Task.OPD, Task.GRPO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Setting:
     remat: what a layer keeps for its backward pass.
     lora_rank: rank of the adapters; 0 trains the matrices themselves.
     freeze_vision: train the decoder only (adapters: of the decoder only).
-    int8_teacher: store teacher and reference in 8 bits.
+    int8_teacher: store the teacher, and the reference of `REFERENCED`, in 8
+      bits; with adapters that is their base.
     kl_coef: of GRPO; above 0 a reference is read.
     scan: layers in a loop; False unrolls them (to compare).
   """

@@ -51,7 +51,7 @@ _REMAT = flags.DEFINE_enum_class(
 _LORA = flags.DEFINE_integer("lora_rank", 0, "0: train the matrices")
 _FREEZE = flags.DEFINE_bool("freeze_vision", False, "train the decoder only")
 _INT8 = flags.DEFINE_bool(
-  "int8_teacher", False, "teacher, reference and LoRA's base in 8 bits"
+  "int8_teacher", False, "teacher, or the reference of DPO, in 8 bits"
 )
 _KL = flags.DEFINE_float("kl_coef", 0.0, "of grpo; above 0 reads a reference")
 _LAYERS = flags.DEFINE_integer(

@@ -11,10 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxvlm.train.objectives.inputs import frozen_params
 from jaxvlm.train.step import Objective
 from jaxvlm.typing import Params
+
+# Few numbers, or still to be trained on.
+_EXACT = ("kernel_scale", "lora_a", "lora_b", "lora_scale")
 
 
 def split_params(params: Params, pattern: str) -> tuple[Params, Params]:
@@ -62,8 +66,29 @@ def merge_params(a: Params, b: Params) -> Params:
   return merged
 
 
+def stored_as(params: Params, dtype: Any) -> Params:
+  """Returns frozen parameters in the type in which they are multiplied.
+
+  Half the memory, and no product changes. What is few and exact stays: the
+  scales of int8 kernels, and adapters, from which training goes on.
+
+  Args:
+    params: nested dict; leaves that are not float32 stay as they are.
+    dtype: of the products.
+  """
+
+  def one(path, x):
+    stays = x.dtype != jnp.float32 or path[-1].key in _EXACT
+    return x if stays else x.astype(dtype)
+
+  return jax.tree_util.tree_map_with_path(one, params)
+
+
 def with_frozen(function: Callable[..., Any]) -> Callable[..., Any]:
   """Returns the objective of a part: `frozen["base"]` holds the rest.
+
+  A `frozen["reference"]` is the same part at another time (the start of RL):
+  the rest completes it too, and lies in memory once.
 
   Args:
     function: (params, frozen, …): an `Objective`, or a `Survey`'s `measure`.
@@ -72,6 +97,9 @@ def with_frozen(function: Callable[..., Any]) -> Callable[..., Any]:
   def partial(trainable, frozen, *rest):
     base = frozen_params(frozen, "base", "training a part of the parameters")
     params = merge_params(trainable, base)
+    if "reference" in frozen:
+      reference = merge_params(frozen["reference"], base)
+      frozen = {**frozen, "reference": reference}
     return function(params, frozen, *rest)
 
   return partial

@@ -92,7 +92,9 @@ def test_advice_names_what_is_large():
   text = _advised(_setting(), parameters=4, optimizer=8)
   assert "--lora_rank" in text and "--first_moment=bfloat16" in text
   assert "--int8_teacher" not in text
-  assert "--int8_teacher" in _advised(_setting(), frozen=8)
+  assert "--int8_teacher" not in _advised(_setting(), frozen=8)
+  pairs = _setting(task=Task.DPO, group=2)
+  assert "--int8_teacher" in _advised(pairs, frozen=8)
   assert "--lora_rank" not in _advised(_setting(), frozen=8)
 
 
