@@ -29,23 +29,25 @@ PHRASES = (
 )
 
 
-def official_tokenizer(folder: pathlib.Path, **config) -> pathlib.Path:
+def official_tokenizer(
+  folder: pathlib.Path, pack: pathlib.Path | None = SHARED, **config
+) -> pathlib.Path:
   """Writes a tokenizer laid out like the official ones; returns its folder.
 
   Vocabulary and template are the pack's, or small ones.
 
   Args:
     folder: an empty folder.
+    pack: where the originals are looked for; None for the stand-in.
     **config: other fields of tokenizer_config.json.
   """
-  source = SHARED / "qwen_tokenizer"
-  if source.is_dir():
+  if pack and (source := pack / "qwen_tokenizer").is_dir():
     for name in ("vocab.json", "merges.txt"):
       data = (source / f"{name}.gz").read_bytes()
       (folder / name).write_bytes(gzip.decompress(data))
     special = json.loads((source / "special_tokens.json").read_text())
     added = special["added_tokens"]
-    template = (SHARED / "model_configs/chat_template.json").read_bytes()
+    template = (pack / "model_configs/chat_template.json").read_bytes()
   else:
     corpus = [*CORPUS, *PHRASES * 40]
     for number in range(100):
@@ -87,11 +89,13 @@ def official_tokenizer(folder: pathlib.Path, **config) -> pathlib.Path:
 
 
 def geometry3k(
-  folder: pathlib.Path, train: int = 40, val: int = 10
+  folder: pathlib.Path,
+  pack: pathlib.Path | None = SHARED,
+  train: int = 40,
+  val: int = 10,
 ) -> pathlib.Path:
   """Returns the pack's folder, or writes one with pictures of our world."""
-  real = SHARED / "geometry3k"
-  if real.is_dir():
+  if pack and (real := pack / "geometry3k").is_dir():
     return real
   (folder / "images").mkdir(parents=True)
   for split, first, count in (("train", 0, train), ("val", train, val)):

@@ -404,10 +404,10 @@ def test_dry_run_of_the_laptop_checks_and_trains_nothing(
   assert not list(tmp_path.rglob("seed-*"))
 
 
-@pytest.fixture(scope="module")
-def official(tmp_path_factory):
-  """Returns a folder of a random model with a tokenizer laid out officially."""
-  folder = pack.official_tokenizer(tmp_path_factory.mktemp("official"))
+def official(folder, source):
+  """Writes a random model with a tokenizer laid out officially."""
+  folder.mkdir()
+  pack.official_tokenizer(folder, source)
   chats = chat.load(folder, tiny.CONFIG.layout)
   special = {
     name: chats.tokenizer.convert_tokens_to_ids(
@@ -433,27 +433,40 @@ def official(tmp_path_factory):
   )
   params = jax.tree.map(np.asarray, tiny.params(config, scale=0.05))
   qwen2_5_vl.save_pretrained(folder, config, params)
-  return folder
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory, official):
-  """Returns the flags of that model and of Geometry3K."""
-  folder = pack.geometry3k(tmp_path_factory.mktemp("pictures"))
+def folders(where, source):
+  """Returns the flags of such a model and of Geometry3K."""
+  model = where / "official"
+  official(model, source)
   return (
-    f"--model_dir={official}",
-    f"--teacher_dir={official}",
+    f"--model_dir={model}",
+    f"--teacher_dir={model}",
     "--dataset=geometry3k",
-    f"--data_dir={folder}",
+    f"--data_dir={pack.geometry3k(where / 'geometry3k', source)}",
     # The pack has no split `test`, which the paper measures.
     "--evaluation.split=val",
   )
 
 
-def test_real_pictures_take_the_same_path(tmp_path, finish, pictures, official):
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+  """Of the pack where it is, else of its stand-in."""
+  return folders(tmp_path_factory.mktemp("pictures"), pack.SHARED)
+
+
+# Sampling from 151,665 words takes minutes where programs compile cheaply.
+@pytest.mark.parametrize(
+  "source",
+  [
+    pytest.param(None, id="made"),
+    pytest.param(pack.SHARED, id="pack", marks=pytest.mark.slow),
+  ],
+)
+def test_real_pictures_take_the_same_path(tmp_path, finish, source):
   code, output = finish(
     *TINY,
-    *pictures,
+    *folders(tmp_path, source),
     "--evaluation.every=3",
     "--data.traces=12",
     "--data.train_problems=12",
@@ -464,19 +477,19 @@ def test_real_pictures_take_the_same_path(tmp_path, finish, pictures, official):
     "--data.max_new_tokens=160",
     "--data.max_dropped=0.2",
     "--evaluation.max_missing=0.5",
-    f"--workdir={tmp_path}",
+    f"--workdir={tmp_path / 'study'}",
   )
   assert code == 0, output
   for stage in STAGES:
-    log = journal.read(tmp_path / stage / "metrics.jsonl")
+    log = journal.read(tmp_path / "study" / stage / "metrics.jsonl")
     assert [r["step"] for r in log] == [0, 1, 2, 3]
     for record in log[1:]:
       assert np.isfinite(record["loss/total"])
       assert record["guard/skipped"] == 0
     assert log[-1]["eval/in_domain/length"] > 0
-  first = journal.read(tmp_path / STAGES[0] / "metrics.jsonl")[1]
+  first = journal.read(tmp_path / "study" / STAGES[0] / "metrics.jsonl")[1]
   # Random weights know nothing.
-  words = chat.load(official, tiny.CONFIG.layout).vocab_size
+  words = chat.load(tmp_path / "official", tiny.CONFIG.layout).vocab_size
   assert first["policy/entropy"] == pytest.approx(math.log(words), abs=0.3)
 
 

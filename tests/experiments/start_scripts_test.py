@@ -19,7 +19,6 @@ from jaxvlm.sharding import AXES
 # Fixtures of the study's command and of a folder as the scripts expect it.
 from tests.experiments.stage1_run_test import (  # noqa: F401
   finish,
-  official,
   pictures,
   start,
 )
