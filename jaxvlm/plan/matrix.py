@@ -4,7 +4,8 @@ Every row of docs/pods.md can so be repeated by hand. A name says model,
 objective and slice. "One row" is 2,048 tokens, 256 of them a picture.
 """
 
-# What scripts/tpu_vm.sh starts; its longest bucket, on its mesh.
+# What scripts/tpu_vm.sh starts, on its mesh, in the longest bucket but the one
+# of 8,192 slots, which strips alone need.
 _STUDY = (
   "--model=7b --topology=v5e:8x8 --mesh.data=1 --mesh.fsdp=16 --mesh.tensor=4"
   " --prompt_tokens=1536 --completion_tokens=2048 --patches=5120"
