@@ -6,11 +6,29 @@ WORKDIR ?= runs/stage1_entropy
 QUICK ?= 0
 SEEDS ?= 1
 FLAGS ?=
+# The versions that jax and setup.py accept.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+quick := $(filter 1 yes true on y YES Yes TRUE True,$(QUICK))
+ifneq ($(QUICK),$(firstword $(quick) $(filter 0 no false off n,$(QUICK))))
+$(error QUICK is '$(QUICK)', expected 1 or 0, yes or no, true or false)
+endif
 
 .PHONY: lab test test-slow lint bench pods nano world clean
 
+# A .venv of another Python, or one that was left half made, is made again.
+usable := $(shell $(BIN)/python -c 'import pip; $(FITS)' 2>&1 && echo yes)
+ifneq ($(usable),yes)
+.PHONY: $(VENV)/.installed
+endif
+
 $(VENV)/.installed: setup.py requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifneq ($(usable),yes)
+	@$(PYTHON) -c '$(FITS)' || { echo "make: $(PYTHON) is" \
+	  "$$($(PYTHON) --version 2>&1), expected Python 3.11 to 3.13; give" \
+	  "another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+endif
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e .
 	touch $@
@@ -22,7 +40,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 # The warm-start entropy study; prints the path of its report.
 lab: $(VENV)/.installed
 	$(BIN)/python -m experiments.stage1_entropy.run \
-	  --workdir=$(WORKDIR)$(if $(filter 1,$(QUICK)),-quick --quick) \
+	  --workdir=$(WORKDIR)$(if $(quick),-quick --quick) \
 	  --seeds=$(SEEDS) $(FLAGS)
 
 test: $(VENV)/.installed-test
@@ -50,7 +68,7 @@ nano: $(VENV)/.installed
 
 # Draws the generated world on one sheet.
 world: $(VENV)/.installed
-	$(BIN)/jaxvlm world --out=world.png
+	$(BIN)/jaxvlm world --out=runs/world.png
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

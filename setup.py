@@ -23,9 +23,9 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11,<3.14",
-  packages=setuptools.find_packages(
-    include=["jaxvlm", "jaxvlm.*", "experiments", "experiments.*"]
-  ),
+  # Experiments are run from a checkout: as a package in site-packages they
+  # would take a name that everybody uses.
+  packages=setuptools.find_packages(include=["jaxvlm", "jaxvlm.*"]),
   package_data={"jaxvlm": ["assets/**/*"]},
   install_requires=_requirements(),
   extras_require={

@@ -14,6 +14,7 @@ FLOORS = {
   "jaxvlm.typing": -1,  # tuples only, imports nothing
   "jaxvlm.metrics": 0,
   "jaxvlm.config": 0,
+  "jaxvlm.program": 0,
   "jaxvlm.distributed": 0,
   "jaxvlm.lock": 0,
   "jaxvlm.sharding": 0,
@@ -40,7 +41,7 @@ FLOORS = {
 # Third-party package -> the rooms that may import it.
 ONLY = {
   "flax": ("jaxvlm.models",),
-  "absl": ("jaxvlm.config", "jaxvlm.tools", "experiments"),
+  "absl": ("jaxvlm.config", "jaxvlm.program", "jaxvlm.tools", "experiments"),
   "grain": ("jaxvlm.data.pipeline",),
   "transformers": ("jaxvlm.data.chat",),
   "orbax": ("jaxvlm.train.checkpoint",),

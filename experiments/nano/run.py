@@ -12,12 +12,13 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from experiments.nano import card
 from experiments.nano import config as settings
 from experiments.nano.config import NanoConfig
 from jaxvlm import config as configs
+from jaxvlm import program
 from jaxvlm.data import chat as chats
 from jaxvlm.data import diagrams, pipeline, tokenizer
 from jaxvlm.data.plan import Plan
@@ -29,10 +30,10 @@ from jaxvlm.train.freeze import merge_params, split_params, with_frozen
 from jaxvlm.train.optimizer import make_optimizer, master_params
 from jaxvlm.train.step import init_state, make_train_step
 
-_OUT = flags.DEFINE_string(
+_OUT = configs.define_path(
   "out", "jaxvlm/assets", "where the finished folders go"
 )
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = configs.define_path(
   "workdir", "runs/nano", "logs and checkpoints; the same one resumes"
 )
 _ONLY = flags.DEFINE_enum("only", None, list(settings.MODELS), "one model")
@@ -134,9 +135,7 @@ def train(
   )
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
+def main() -> None:
   names = [_ONLY.value] if _ONLY.value else list(settings.MODELS)
   workdir = pathlib.Path(_WORKDIR.value)
   with preemption.announced(lambda: f"what was trained is in {workdir}"):
@@ -147,4 +146,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  program.run(main, "nano")

@@ -33,6 +33,8 @@ def measure(
   params: Params,
   generate: Generate,
   policy: str | None = None,
+  *,
+  show_progress: bool = False,
 ) -> dict[str, float]:
   """Evaluates a policy on every problem set and files the arrays.
 
@@ -44,6 +46,7 @@ def measure(
     generate: sampler of the policy's architecture.
     policy: a name for a policy that ends one stage and starts another; it is
       measured once.
+    show_progress: show a bar.
   """
   results = lab.evaluated.get(policy) if policy else None
   if results is None:
@@ -55,6 +58,7 @@ def measure(
         lab.key(Draws.EVALUATION),
         decode=lab.problems.chat.decode,
         reward=geometry3k_reward,
+        show_progress=show_progress,
       )
       for problems in lab.problems.evaluation
     ]
@@ -235,5 +239,18 @@ def measure_teacher(lab: Lab) -> None:
   found = [(folder / "eval" / f"{n}-00000.npz").is_file() for n in names]
   if distributed.from_writer(all(found)):
     return
-  scores = measure(lab, folder, 0, lab.teacher, lab.programs.evaluate_teacher)
-  logging.info("teacher: %s", scores)
+  scores = measure(
+    lab,
+    folder,
+    0,
+    lab.teacher,
+    lab.programs.evaluate_teacher,
+    show_progress=distributed.is_writer(),
+  )
+  for name in names:
+    logging.info(
+      "teacher, %s: accuracy %.1f %%, entropy %.3f nats",
+      name,
+      100 * scores[f"eval/{name}/accuracy"],
+      scores[f"eval/{name}/entropy"],
+    )

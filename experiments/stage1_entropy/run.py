@@ -6,12 +6,11 @@ number of the paper that is not published stays our choice (`config.py`).
 """
 
 import contextlib
-import logging
 import pathlib
 import sys
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from experiments.stage1_entropy import (
   arms,
@@ -26,7 +25,7 @@ from experiments.stage1_entropy import config as settings
 from experiments.stage1_entropy.config import Scale, StudyConfig
 from experiments.stage1_entropy.lab import Lab
 from experiments.stage1_entropy.programs import adapters, make_programs
-from jaxvlm import __version__, assets, distributed
+from jaxvlm import __version__, assets, distributed, program
 from jaxvlm import config as configs
 from jaxvlm import lock as locks
 from jaxvlm.data import chat as chats
@@ -155,12 +154,6 @@ def _forms(
   return base, teacher
 
 
-def quiet() -> None:
-  """Silences libraries that report every file they write."""
-  for name in ("absl", "tensorboardX", "orbax"):
-    logging.getLogger(name).setLevel(logging.WARNING)
-
-
 def cache_programs(folder: pathlib.Path) -> None:
   """Keeps compiled programs for the next start.
 
@@ -179,10 +172,7 @@ def cache_programs(folder: pathlib.Path) -> None:
   jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments {argv[1:]}; see --helpfull")
-  quiet()
+def main() -> None:
   workdir = pathlib.Path(_WORKDIR.value)
   cache_programs(workdir / "xla")
   config = configs.from_flags(settings.settings_for(sys.argv), flags.FLAGS)
@@ -206,11 +196,14 @@ def main(argv: list[str]) -> None:
     sys.exit(distributed.PEER_LOST)
 
 
-def run() -> None:
-  """Defines the flags of the chosen scale, then runs."""
+def define_flags() -> None:
+  """Defines the flags of the chosen scale."""
   configs.define_flags(settings.settings_for(sys.argv))
   configs.define_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
-  app.run(main)
+
+
+def run() -> None:
+  program.run(main, "stage1_entropy", define=define_flags)
 
 
 if __name__ == "__main__":

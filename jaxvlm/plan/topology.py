@@ -110,8 +110,9 @@ def devices(topology: Topology) -> list[Any]:
     ) from e
   except (RuntimeError, ImportError, OSError) as e:
     raise ValueError(
-      f"no TPU compiler: {e}; it comes with the libtpu wheel:"
-      " pip install 'jaxvlm[plan]' (Linux)"
+      f"no TPU compiler: {e}; it comes with the libtpu wheel (Linux), in a"
+      " checkout: pip install -e '.[plan]', elsewhere: pip install"
+      " 'jaxvlm[plan]'"
     ) from e
   if len(described.devices) != topology.devices:
     raise ValueError(

@@ -2,18 +2,27 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import jax
+import numpy as np
 
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
 from jaxvlm.data.chat import Chat
-from jaxvlm.models.qwen2_5_vl import Config, bind, load_pretrained
+from jaxvlm.data.rows import Picture, empty_completions
+from jaxvlm.models.qwen2_5_vl import (
+  Config,
+  bind,
+  load_pretrained,
+  load_sharded,
+)
 from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Sampling
-from jaxvlm.typing import Params
+from jaxvlm.typing import Batch, Params
 
 NANO = ("nano-base", "nano-teacher")
 
@@ -40,6 +49,26 @@ class Folder:
       vocab_size=self.chat.vocab_size,
     )
 
+  def ask(self, question: str, images: Sequence[Picture] = ()) -> Batch:
+    """Returns a question as the model reads it, for `logits` or `forward`.
+
+    Args:
+      question: the user's text.
+      images: files, encoded bytes or arrays u8[height, width, 3].
+
+    Returns:
+      A Batch of one prompt and no completions.
+
+    Raises:
+      FileNotFoundError, ValueError: as `jaxvlm.rollout.answer.prepare`.
+    """
+    request = Request(question, tuple(images), max_new_tokens=1)
+    ready = prepare(
+      self.chat, request, max_positions=self.config.max_position_embeddings
+    )
+    tokens, mask = empty_completions(1, self.chat.pad_id)
+    return Batch(ready.prompts, tokens, mask)
+
   def answer(self, request: Request, **kwargs: Any) -> Iterator[Word]:
     """Yields the tokens of the answers to a question as they are drawn."""
     ready = prepare(
@@ -49,8 +78,19 @@ class Folder:
 
 
 def locate(path: str) -> pathlib.Path:
-  """Returns a folder, or that of a shipped model by its name."""
-  return assets.folder(path) if path in NANO else pathlib.Path(path)
+  """Returns a folder, or that of a shipped model by its name.
+
+  Raises:
+    FileNotFoundError: neither.
+  """
+  if path in NANO:
+    return assets.folder(path)
+  if not pathlib.Path(path).is_dir():
+    raise FileNotFoundError(
+      f"there is no folder {path}: expected a local Hugging Face folder"
+      f" (nothing is downloaded), or a shipped model: {', '.join(NANO)}"
+    )
+  return pathlib.Path(path)
 
 
 def describe(path: str) -> tuple[Config, Chat]:
@@ -60,8 +100,22 @@ def describe(path: str) -> tuple[Config, Chat]:
   return config, chats.load(where, config.layout)
 
 
-def load(path: str) -> Folder:
-  """Loads a folder, or a shipped model by its name."""
+def load(
+  path: str,
+  dtype: Any = np.float32,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Folder:
+  """Loads a folder, or a shipped model by its name.
+
+  Args:
+    path: of the folder.
+    dtype: of the weights.
+    mesh: where they go, each device what it holds; None: NumPy arrays.
+  """
   config, chat = describe(path)  # what is missing is said before the weights
-  _, params = load_pretrained(locate(path))
+  where = locate(path)
+  if mesh is None:
+    _, params = load_pretrained(where, dtype)
+  else:
+    _, params = load_sharded(where, mesh, dtype)
   return Folder(config, params, chat)

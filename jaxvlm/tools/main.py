@@ -3,6 +3,9 @@
 import importlib
 import sys
 
+import jaxvlm
+from jaxvlm import program
+
 _COMMANDS = {
   "sample": "answer a question about a picture",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
@@ -12,22 +15,26 @@ _COMMANDS = {
 }
 
 
+def _overview() -> None:
+  print("usage: jaxvlm COMMAND [--flags]; jaxvlm COMMAND --help\n")
+  for command, what in _COMMANDS.items():
+    print(f"  {command:10s}{what}")
+
+
 def run() -> None:
   """Entry point of the `jaxvlm` command."""
-  name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+  name = sys.argv.pop(1) if len(sys.argv) > 1 else "help"
   if name in ("-h", "--help", "help"):
-    print("usage: jaxvlm COMMAND [--flags]; jaxvlm COMMAND --help\n")
-    for command, what in _COMMANDS.items():
-      print(f"  {command:10s}{what}")
+    del sys.argv[1:]
+    program.run(_overview, "jaxvlm")
+  if name == "--version":
+    print(f"jaxvlm {jaxvlm.__version__}")
     return
   if name not in _COMMANDS:
     sys.exit(
       f"jaxvlm: no command {name!r}; expected one of {', '.join(_COMMANDS)}"
     )
-  module = importlib.import_module(f"jaxvlm.tools.{name}")
-  # absl's --help lists the flags of the module that argv[0] names.
-  sys.argv = [module.__name__, *sys.argv[2:]]
-  module.run()
+  importlib.import_module(f"jaxvlm.tools.{name}").run()
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ import sys
 # Before jax: devices of this machine are not asked for.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-from absl import app, flags
+from absl import flags
 
 from jaxvlm import config as configs
-from jaxvlm import sharding
+from jaxvlm import program, sharding
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, search, setting, table, topology
 from jaxvlm.plan.setting import Setting, Task
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
 
-_MODEL = flags.DEFINE_string(
+_MODEL = configs.define_path(
   "model", "7b", f"{', '.join(setting.MODELS)}, or a folder with config.json"
 )
-_TEACHER = flags.DEFINE_string("teacher", "", "of opd; as --model")
+_TEACHER = configs.define_path("teacher", "", "of opd; as --model")
 _OBJECTIVE = flags.DEFINE_enum_class(
   "objective", Task.SFT, Task, "what the step does"
 )
@@ -61,11 +61,11 @@ _SCAN = flags.DEFINE_bool("scan", True, "layers in a loop; no: unrolled")
 _SEARCH = flags.DEFINE_bool(
   "search", False, "find the largest micro-batch and cheapest remat that fit"
 )
-_JSON = flags.DEFINE_string("json", "", "file for the result; - for stdout")
+_JSON = configs.define_path("json", "", "file for the result; - for stdout")
 _FINGERPRINT = flags.DEFINE_bool(
   "fingerprint", False, "print the program's digest only; compiles nothing"
 )
-_HLO = flags.DEFINE_string("hlo", "", "file for the optimized HLO text")
+_HLO = configs.define_path("hlo", "", "file for the optimized HLO text")
 
 _GROUPS = {Task.GRPO: 8, Task.ROLLOUT: 8} | dict.fromkeys(setting.PAIRS, 2)
 
@@ -100,17 +100,12 @@ def from_flags() -> Setting:
   )
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
-  try:
-    asked = from_flags()
-    if _FINGERPRINT.value:
-      print(cell.fingerprint(asked))
-      return
-    asked, result = _measured(asked)
-  except ValueError as e:
-    sys.exit(f"jaxvlm plan: {e}")
+def main() -> None:
+  asked = from_flags()
+  if _FINGERPRINT.value:
+    print(cell.fingerprint(asked))
+    return
+  asked, result = _measured(asked)
   if _JSON.value == "-":
     print(json.dumps(table.to_json(asked, result), indent=1))
     return
@@ -142,4 +137,4 @@ def _measured(asked: Setting):
 
 
 def run() -> None:
-  app.run(main)
+  program.run(main, "jaxvlm plan")

@@ -14,12 +14,14 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from jaxvlm import config as configs
+from jaxvlm import program
 from jaxvlm.plan import matrix, page
 
-_OUT = flags.DEFINE_string("out", "docs", "folder of pods.md and pods.json")
-_WORK = flags.DEFINE_string("workdir", "runs/pods", "folder of single cells")
+_OUT = configs.define_path("out", "docs", "folder of pods.md and pods.json")
+_WORK = configs.define_path("workdir", "runs/pods", "folder of single cells")
 _LIMIT = flags.DEFINE_integer("limit_s", 900, "seconds that a cell may take")
 _ONLY = flags.DEFINE_string(
   "only", "", "compile cells in whose name this expression is found"
@@ -31,9 +33,7 @@ _KEEP = flags.DEFINE_bool(
 _PLAN = (sys.executable, "-m", "jaxvlm.tools.main", "plan")
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
+def main() -> None:
   work = pathlib.Path(_WORK.value)
   work.mkdir(parents=True, exist_ok=True)
   cells = {
@@ -118,7 +118,7 @@ def _read(file: pathlib.Path) -> dict[str, Any] | None:
 
 
 def run() -> None:
-  app.run(main)
+  program.run(main, "jaxvlm.tools.pods")
 
 
 if __name__ == "__main__":

@@ -4,22 +4,27 @@ Text appears as it is drawn. With several answers the first unfinished one is
 shown live, the others behind it in order.
 """
 
-import sys
 from collections.abc import Iterable, Iterator
 
-from absl import app, flags
+import jax
+from absl import flags
 
-from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
+from jaxvlm import config as configs
+from jaxvlm import program
+from jaxvlm.models.qwen2_5_vl import bind
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.sampling import Sampling
+from jaxvlm.tools import compute, show
 from jaxvlm.tools import folder as folders
-from jaxvlm.tools import show
+from jaxvlm.tools.compute import ComputeConfig
 
-_MODEL = flags.DEFINE_string(
+_MODEL = configs.define_path(
   "model_dir", "nano-base", "Hugging Face folder, or a shipped model's name"
 )
-_IMAGE = flags.DEFINE_multi_string("image", [], "picture; may be repeated")
-_PROMPT = flags.DEFINE_string("prompt", None, "the question", required=True)
+_IMAGE = configs.define_paths("image", "picture; may be repeated")
+_PROMPT = flags.DEFINE_string(
+  "prompt", None, "the question; required", required=True
+)
 _N = flags.DEFINE_integer("n", 1, "number of answers")
 _SEED = flags.DEFINE_integer("seed", 0, "root of the samples")
 _LENGTH = flags.DEFINE_integer("max_new_tokens", 256, "longest answer")
@@ -31,38 +36,45 @@ _TOP_K = flags.DEFINE_integer("top_k", 0, "0 keeps all tokens")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "probability mass to keep")
 _MIN_P = flags.DEFINE_float("min_p", 0.0, "fraction of the best to keep")
 _MIN_PIXELS = flags.DEFINE_integer(
-  "min_pixels", None, "smallest picture, pixels; empty: as the folder says"
+  "min_pixels", None, "smallest picture; default: as the folder says"
 )
 _MAX_PIXELS = flags.DEFINE_integer(
-  "max_pixels", None, "largest picture, pixels; empty: as the folder says"
+  "max_pixels", None, "largest picture; default: as the folder says"
 )
 _COLOR = flags.DEFINE_bool(
   "color_entropy", False, "paint tokens by their entropy, blue to red"
 )
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments {argv[1:]}; see --help")
-  try:
-    request = Request(
-      _PROMPT.value,
-      tuple(_IMAGE.value),
-      n=_N.value,
-      sampling=Sampling(
-        _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value
-      ),
-      max_new_tokens=_LENGTH.value,
-      stop=tuple(_STOP.value),
-      seed=_SEED.value,
-      min_pixels=_MIN_PIXELS.value,
-      max_pixels=_MAX_PIXELS.value,
-    )
-    config, chat = folders.describe(_MODEL.value)
-    ready = prepare(chat, request, max_positions=config.max_position_embeddings)
-    _, params = load_pretrained(folders.locate(_MODEL.value))
-  except (ValueError, FileNotFoundError) as e:
-    sys.exit(f"jaxvlm sample: {e}")
+configs.define_flags(ComputeConfig())
+
+
+def main() -> None:
+  config = configs.from_flags(ComputeConfig())
+  request = Request(
+    _PROMPT.value,
+    tuple(_IMAGE.value),
+    n=_N.value,
+    sampling=Sampling(
+      _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value
+    ),
+    max_new_tokens=_LENGTH.value,
+    stop=tuple(_STOP.value),
+    seed=_SEED.value,
+    min_pixels=_MIN_PIXELS.value,
+    max_pixels=_MAX_PIXELS.value,
+  )
+  # What is wrong with the question is said before the weights are read.
+  limits, chat = folders.describe(_MODEL.value)
+  ready = prepare(chat, request, max_positions=limits.max_position_embeddings)
+  mesh = compute.make_mesh(config)
+  with jax.set_mesh(mesh):
+    model = folders.load(_MODEL.value, config.dtype, mesh)
+    functions = bind(model.config, dtype=config.dtype)
+    _show(request, answer(functions, model.params, chat, ready))
+
+
+def _show(request: Request, words: Iterable[Word]) -> None:
   texts = [""] * request.n
 
   def listen(words: Iterable[Word]) -> Iterator[Word]:
@@ -70,9 +82,8 @@ def main(argv: list[str]) -> None:
       texts[word.completion] += word.text
       yield word
 
-  words = listen(answer(bind(config), params, chat, ready))
   look = show.paint if _COLOR.value else show.plain
-  for piece in show.in_order(words, request.n, look):
+  for piece in show.in_order(listen(words), request.n, look):
     print(piece, end="", flush=True)
   if _COLOR.value:
     print(show.legend())
@@ -81,4 +92,4 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-  app.run(main)
+  program.run(main, "jaxvlm sample")

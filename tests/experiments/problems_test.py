@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.stage1_entropy import config as settings
-from experiments.stage1_entropy import problems, run
+from experiments.stage1_entropy import problems, record
 from experiments.stage1_entropy.config import Dataset
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
@@ -86,17 +86,17 @@ def test_an_evaluation_set_does_not_shrink_in_silence(study, chat):
 
 def test_a_run_records_its_problems_and_refuses_others(study, chat, tmp_path):
   found, workdir = measured(study, chat), tmp_path / "run"
-  run.record_settings(study, workdir, found)
+  record.write(study, workdir, found)
   stored = json.loads((workdir / "config.json").read_text())
   assert stored["problems"] == {
     "in_domain": {
       "asked": 2, "found": 2, "digest": found[0].digest, "dropped": [],
     }
   }  # fmt: skip
-  run.record_settings(study, workdir, found)
+  record.write(study, workdir, found)
   write_split(tmp_path, "test", ["1", "7"])
   with pytest.raises(ValueError, match=r"problems\.in_domain\.digest is"):
-    run.record_settings(study, workdir, measured(study, chat))
+    record.write(study, workdir, measured(study, chat))
 
 
 def test_surveys_are_kept_for_the_next_start(study, chat, tmp_path):

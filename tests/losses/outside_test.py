@@ -40,7 +40,9 @@ def test_import_brings_jax_and_nothing_else_in_under_a_second():
   assert not heavy & set(modules.split())
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("*.py")))
+@pytest.mark.parametrize(
+  "name", sorted(p.name for p in EXAMPLES.glob("*loss*.py"))
+)
 def test_example_runs(name):
   if name == "losses_with_equinox.py":
     pytest.importorskip(

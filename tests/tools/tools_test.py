@@ -27,6 +27,13 @@ def test_help_lists_the_commands():
     assert command in done.stdout
 
 
+@pytest.mark.parametrize("command", ["sample", "world"])
+def test_help_of_a_command_names_it_as_it_is_typed(command):
+  done = _jaxvlm(command, "--help")
+  assert done.returncode == 0 and done.stderr == ""
+  assert done.stdout.startswith(f"usage: jaxvlm {command} [--flags]")
+
+
 def test_unknown_command_names_the_known_ones():
   done = _jaxvlm("smaple")
   assert done.returncode != 0
@@ -63,16 +70,3 @@ def test_missing_picture_is_named(picture):
   done = _jaxvlm("sample", "--image=nowhere.png", "--prompt=What is x?")
   assert done.returncode != 0
   assert "nowhere.png does not exist" in done.stderr
-
-
-def test_evaluate_prints_intervals(tmp_path):
-  done = _jaxvlm(
-    "evaluate",
-    "--problems=10",
-    "--samples=2",
-    "--batch=10",
-    f"--out={tmp_path}",
-  )
-  assert done.returncode == 0, done.stderr
-  assert "in_domain: 10 problems × 2 samples" in done.stdout
-  assert (tmp_path / "out_of_domain.npz").is_file()
