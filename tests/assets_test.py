@@ -12,7 +12,7 @@ import pytest
 from experiments.nano import config as nano
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
-from jaxvlm.data import diagrams
+from jaxvlm.data import diagrams, folder_files, processor
 from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval import harness
 from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
@@ -92,6 +92,19 @@ def test_card_names_the_file_it_describes(name):
   assert re.search(r"commit: [0-9a-f]{7,}", card)
   for scores in _scores(name).values():
     assert f"{scores['accuracy']:.3f}" in card
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_folder_is_whole(models, name):
+  """As a training run would write it, and as the encoder reads pictures."""
+  folder, chat = assets.folder(name), models[name].encoder.chat
+  assert chat.pictures == processor.PictureSettings(nano.PIXELS)
+  assert chat.eos_ids == (chat.eos_id,)
+  for file, expected in (
+    ("preprocessor_config.json", folder_files.preprocessor_config(chat)),
+    ("generation_config.json", folder_files.generation_config(chat)),
+  ):
+    assert json.loads((folder / file).read_text()) == expected
 
 
 def test_the_study_has_something_to_show():

@@ -9,6 +9,8 @@ from jaxvlm.data.rows import Bucket, Encoder
 from jaxvlm.data.sources.world import Mixture
 from jaxvlm.train.optimizer import OptimizerConfig
 
+# The smallest and the largest picture.
+PIXELS = PixelBudget(56 * 56, 112 * 112)
 PROMPT_TOKENS = 56
 PATCH_SLOTS = 64
 MAX_NEW_TOKENS = 44
@@ -19,7 +21,7 @@ def encoder(chat: chats.Chat) -> Encoder:
   """Returns the world's encoder: every prompt fits one bucket."""
   return Encoder(
     chat=chat,
-    budget=PixelBudget(56 * 56, 112 * 112),
+    budget=PIXELS,
     buckets=(Bucket(PROMPT_TOKENS, PATCH_SLOTS),),
     max_new_tokens=MAX_NEW_TOKENS,
   )

@@ -1,9 +1,11 @@
 """Trains nano-base and nano-teacher from nothing: `make nano`.
 
 The project's own SFT path on the generated world. Leaves Hugging Face folders
-(bf16 weights, tokenizer, chat template, model card) in --out.
+(bf16 weights, tokenizer, chat template, settings of pictures and generation,
+model card) in --out.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -20,7 +22,13 @@ from experiments.nano.config import NanoConfig
 from jaxvlm import config as configs
 from jaxvlm import program
 from jaxvlm.data import chat as chats
-from jaxvlm.data import diagrams, pipeline, tokenizer
+from jaxvlm.data import (
+  diagrams,
+  folder_files,
+  pipeline,
+  processor,
+  tokenizer,
+)
 from jaxvlm.data.plan import Plan
 from jaxvlm.data.rows import Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
@@ -49,6 +57,9 @@ def build_tokenizer(folder: pathlib.Path) -> None:
   # The chat template's own words should be single tokens, too.
   corpus += ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 400
   tokenizer.build(corpus, folder, vocab_size=settings.VOCAB_SIZE)
+  chat = chats.load(folder, presets.QWEN_3B.layout)
+  pictures = processor.PictureSettings(settings.PIXELS)
+  folder_files.complete(folder, dataclasses.replace(chat, pictures=pictures))
 
 
 def train(

@@ -10,6 +10,8 @@ import shutil
 import jax
 
 from jaxvlm import distributed, sharding
+from jaxvlm.data import chat as chats
+from jaxvlm.data import folder_files
 from jaxvlm.models import lora, qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.train import trained
@@ -40,7 +42,10 @@ def export(
   *,
   step: int | None = None,
 ) -> int:
-  """Writes a checkpoint as a folder that transformers loads.
+  """Writes a checkpoint as a folder that transformers loads, model and all.
+
+  Tokenizer, template and settings are those of `model`; what it lacks of
+  settings is written as this project reads it.
 
   Args:
     model: folder that the run began with.
@@ -53,6 +58,7 @@ def export(
     The step.
 
   Raises:
+    FileNotFoundError: `model` is no whole folder.
     ValueError: no whole checkpoint, one of another model, or `out` is `model`.
   """
   if out.resolve() == model.resolve():
@@ -70,6 +76,7 @@ def export(
       f" {model} holds; give the run's --model_dir"
     )
   config, base = qwen2_5_vl.load_sharded(model, mesh, None)
+  chats.load(model, config.layout)  # before anything is written
   shapes = jax.eval_shape(joined, base, tree)
   with jax.set_mesh(mesh):
     params = jax.jit(
@@ -82,6 +89,7 @@ def export(
     for name in _BESIDE:
       if (model / name).is_file():
         shutil.copyfile(model / name, out / name)
+    folder_files.complete(out, chats.load(out, config.layout))
   return found
 
 

@@ -1,5 +1,6 @@
 """Export: what a run trained becomes a folder that others load."""
 
+import json
 import subprocess
 import sys
 
@@ -8,9 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvlm import assets
+from jaxvlm.data import chat as chats
+from jaxvlm.data import diagrams, folder_files, images
+from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
+from jaxvlm.rollout.answer import Request
+from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import MeshConfig, make_mesh
+from jaxvlm.tools import folder as folders
 from jaxvlm.tools import publish
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.freeze import merge_params, split_params
@@ -60,6 +68,110 @@ def test_all_parameters_and_what_lies_beside_them(tmp_path, model):
     assert (out / name).read_bytes() == (model / name).read_bytes()
   assert publish.export(model, where, out, MESH, step=1) == 1
   assert_equal(qwen2_5_vl.load_pretrained(out)[1], jax.device_get(trained))
+
+
+def test_what_a_folder_lacks_of_settings_is_written(tmp_path, model):
+  assert not (model / "preprocessor_config.json").exists()
+  _, base = qwen2_5_vl.load_pretrained(model)
+  where = saved(tmp_path / "c", model, moved(base), steps=(1,))
+  publish.export(model, where, tmp_path / "out", MESH)
+  config = qwen2_5_vl.Config.from_folder(model)
+  before = chats.load(model, config.layout)
+  after = chats.load(tmp_path / "out", config.layout)
+  assert after.pictures == before.pictures and after.eos_ids == before.eos_ids
+  stored = json.loads((tmp_path / "out/preprocessor_config.json").read_text())
+  assert stored == folder_files.preprocessor_config(before)
+  # What is there is copied, not written again.
+  (model / "generation_config.json").write_text('{"eos_token_id": 3}')
+  publish.export(model, where, tmp_path / "out", MESH)
+  (model / "generation_config.json").unlink()
+  kept = (tmp_path / "out/generation_config.json").read_text()
+  assert kept == '{"eos_token_id": 3}'
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+  """nano-base with another norm, exported."""
+  out = tmp_path_factory.mktemp("published")
+  model = assets.folder("nano-base")
+  _, base = qwen2_5_vl.load_pretrained(model)
+  part = {"model": {"norm": {"weight": base["model"]["norm"]["weight"] * 1.1}}}
+  publish.export(model, saved(out / "c", model, part, (1,)), out / "m", MESH)
+  return out / "m"
+
+
+def question(published):
+  """A picture that is made larger, its question, and our chat."""
+  row = WorldRows(diagrams.VALIDATION, 1)[0]
+  picture = images.load(row.images[0]).resize((33, 84))
+  return row.question, picture, folders.load(str(published))
+
+
+def test_transformers_reads_an_exported_folder(published):
+  """Same pixels, same tokens, same greedy answer."""
+  torch = pytest.importorskip("torch", reason="torch is the parity reference")
+  import transformers
+
+  from tests.reference import hf
+
+  text, picture, ours = question(published)
+  # AutoProcessor wants torchvision for its videos; its parts do not.
+  pictures = transformers.AutoImageProcessor.from_pretrained(
+    published, backend="pil"
+  )
+  tokenizer = transformers.AutoTokenizer.from_pretrained(published)
+  seen = pictures(images=[picture], return_tensors="np")
+  grid = tuple(int(n) for n in seen["image_grid_thw"][0])
+  patches, found = images.patchify(
+    ours.config.layout, picture, *ours.chat.pictures
+  )
+  assert found == grid == (1, 8, 4)  # 112 × 56: enlarged to 56² pixels or more
+  np.testing.assert_allclose(patches, seen["pixel_values"], atol=1e-6)
+  content = [{"type": "image"}, {"type": "text", "text": text}]
+  prompt = tokenizer.apply_chat_template(
+    [{"role": "user", "content": content}],
+    tokenize=False,
+    add_generation_prompt=True,
+  )
+  pads = chats.IMAGE_PAD * (grid[1] * grid[2] // 4)
+  ids = tokenizer(prompt.replace(chats.IMAGE_PAD, pads))["input_ids"]
+  assert ids == ours.chat.prompt(text, [grid])
+  inputs = hf.Inputs(
+    np.array([ids]), np.ones((1, len(ids)), np.int64), *seen.values()
+  )
+  theirs = transformers.AutoModelForImageTextToText.from_pretrained(
+    published, dtype=torch.float32, attn_implementation="eager"
+  )
+  expected = theirs.generate(**inputs.torch(ours.config), max_new_tokens=40)
+  request = Request(
+    text, (np.asarray(picture),), sampling=Sampling(0.0), max_new_tokens=40
+  )
+  answer = [word.token for word in ours.answer(request)]
+  assert answer == expected[0, len(ids) :].tolist()
+  assert answer[-1] == ours.chat.eos_id and len(answer) > 5
+
+
+def test_auto_processor_reads_an_exported_folder(published):
+  try:
+    import torchvision  # noqa: F401
+  except (ImportError, RuntimeError) as e:  # the latter: of another torch
+    pytest.skip(f"AutoProcessor needs torchvision: {e}")
+  import transformers
+
+  text, picture, ours = question(published)
+  picture = picture.resize((112, 84))  # as it is: torchvision resizes otherwise
+  processor = transformers.AutoProcessor.from_pretrained(published)
+  content = [{"type": "image"}, {"type": "text", "text": text}]
+  prompt = processor.apply_chat_template(
+    [{"role": "user", "content": content}], add_generation_prompt=True
+  )
+  seen = processor(text=[prompt], images=[picture], return_tensors="np")
+  patches, grid = images.patchify(
+    ours.config.layout, picture, *ours.chat.pictures
+  )
+  assert tuple(seen["image_grid_thw"][0]) == grid
+  np.testing.assert_allclose(patches, seen["pixel_values"], atol=1e-5)
+  assert seen["input_ids"][0].tolist() == ours.chat.prompt(text, [grid])
 
 
 def test_a_trained_decoder_joins_its_frozen_tower(tmp_path, model):
