@@ -91,10 +91,8 @@ def test_a_piece_is_read_and_no_more(tmp_path):
       read.append(self.stored[index].nbytes)
       return self.stored[index]
 
-  where = convert._open(tmp_path)
-  for entry in names.entries_of(
-    qwen2_5_vl.Config.from_folder(tmp_path), set(where)
-  ):
+  config, where = convert._open(tmp_path)
+  for entry in names.entries_of(config, set(where)):
     slices = []
     for name in entry.names:
       handle, stored = where[name]

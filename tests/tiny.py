@@ -1,6 +1,7 @@
 """A Qwen2.5-VL of a few thousand random parameters, its prompts, its folder."""
 
 import dataclasses
+import json
 import pathlib
 
 import jax
@@ -148,9 +149,8 @@ def write_folder(
 ) -> Config:
   """Writes a random model with its own tokenizer, in Hugging Face's format."""
   tokenizers.build(texts, folder, vocab_size=vocab_size)
-  # The special tokens stand behind the vocabulary, in the family's order.
-  first = vocab_size - len(tokenizers.SPECIAL_TOKENS)
-  special = {t: first + i for i, t in enumerate(tokenizers.SPECIAL_TOKENS)}
+  stored = json.loads((folder / "tokenizer.json").read_text())
+  special = {token["content"]: token["id"] for token in stored["added_tokens"]}
   config = dataclasses.replace(
     CONFIG,
     vocab_size=vocab_size,

@@ -15,6 +15,7 @@ from jaxvlm.data.rows import Picture, empty_completions
 from jaxvlm.models.qwen2_5_vl import (
   Config,
   bind,
+  check_chat,
   load_pretrained,
   load_sharded,
 )
@@ -97,7 +98,9 @@ def describe(path: str) -> tuple[Config, Chat]:
   """Loads what a folder holds besides weights."""
   where = locate(path)
   config = Config.from_folder(where)
-  return config, chats.load(where, config.layout)
+  chat = chats.load(where, config.layout)
+  check_chat(where, config, chat)
+  return config, chat
 
 
 def load(
@@ -112,10 +115,10 @@ def load(
     dtype: of the weights.
     mesh: where they go, each device what it holds; None: NumPy arrays.
   """
-  config, chat = describe(path)  # what is missing is said before the weights
+  _, chat = describe(path)  # what is missing is said before the weights
   where = locate(path)
   if mesh is None:
-    _, params = load_pretrained(where, dtype)
+    config, params = load_pretrained(where, dtype)
   else:
-    _, params = load_sharded(where, mesh, dtype)
+    config, params = load_sharded(where, mesh, dtype)
   return Folder(config, params, chat)

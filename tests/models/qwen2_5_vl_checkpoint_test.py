@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import functools
 import json
+import os
 import pathlib
 
 import jax
@@ -15,6 +16,7 @@ import safetensors.numpy
 from jaxvlm import distributed
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import names
+from jaxvlm.sharding import MeshConfig, make_mesh
 
 TINY = {
   "vocab_size": 40,
@@ -73,11 +75,10 @@ def edit_config(path: pathlib.Path, **fields) -> None:
   file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
-def rewrite(path: pathlib.Path, change) -> None:
-  """Applies `change(tensors) -> tensors` to the only shard of a folder."""
-  file = path / "model.safetensors"
-  tensors = change(safetensors.numpy.load_file(file))
-  safetensors.numpy.save_file(tensors, file)
+def rewrite(path: pathlib.Path, change, name="model.safetensors") -> None:
+  """Applies `change(tensors) -> tensors` to one shard of a folder."""
+  tensors = change(safetensors.numpy.load_file(path / name))
+  safetensors.numpy.save_file(tensors, path / name, metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
@@ -153,6 +154,219 @@ def test_a_stored_copy_of_a_tied_head_is_accepted(tmp_path):
   )
   _, loaded = qwen2_5_vl.load_pretrained(tmp_path)
   assert_bit_equal(loaded, random_params(tiny()))
+
+
+EMBEDDING = "model.language_model.embed_tokens.weight"
+
+
+def with_head(path: pathlib.Path, change) -> pathlib.Path:
+  """Stores `change(embedding)` as a head beside a config that says tied."""
+  rewrite(path, lambda x: x | {"lm_head.weight": change(x[EMBEDDING].copy())})
+  return path
+
+
+def one_number_changed(embedding):
+  embedding[-1, -1] += 1
+  return embedding
+
+
+def test_a_head_of_its_own_is_used_though_config_says_tied(tmp_path, caplog):
+  with_head(saved(tmp_path), one_number_changed)
+  config, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert "differs from the embedding" in caplog.text
+  assert config == tiny(tied=False)
+  np.testing.assert_array_equal(
+    loaded["model"]["lm_head"],
+    one_number_changed(random_params(tiny())["model"]["embed_tokens"].copy()).T,
+  )
+  # Whoever asks for the config alone is told the same.
+  assert qwen2_5_vl.check_pretrained(tmp_path) == config
+  mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+  cut_config, cut = qwen2_5_vl.load_sharded(tmp_path, mesh)
+  assert cut_config == config
+  assert_bit_equal(jax.device_get(cut), loaded)
+  # And a folder that is written says what it holds.
+  qwen2_5_vl.save_pretrained(tmp_path / "out", config, loaded)
+  caplog.clear()
+  again, same = qwen2_5_vl.load_pretrained(tmp_path / "out")
+  assert again == config and not caplog.records
+  assert_bit_equal(same, loaded)
+
+
+def test_a_copy_of_the_embedding_in_another_dtype_is_no_head(tmp_path, caplog):
+  config = tiny()
+  params = random_params(config, ml_dtypes.bfloat16)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  file = tmp_path / "model.safetensors"
+  with safetensors.safe_open(file, framework="numpy") as stored:
+    tensors = {k: stored.get_tensor(k) for k in stored.keys()}  # not a dict
+  tensors["lm_head.weight"] = tensors[EMBEDDING].astype(np.float32)
+  safetensors.numpy.save_file(tensors, file)
+  again, loaded = qwen2_5_vl.load_pretrained(tmp_path, None)
+  assert again == config and not caplog.records
+  assert_bit_equal(loaded, params)
+
+
+def test_a_head_of_another_size_is_refused(tmp_path):
+  with_head(saved(tmp_path), lambda x: np.concatenate([x, x[:3]]))
+  with pytest.raises(
+    ValueError, match=r"lm_head\.weight' has shape \(16, 43\)"
+  ):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_transformers_uses_the_same_head(tmp_path):
+  from tests.reference import hf
+
+  config = hf.tiny_config(tie_word_embeddings=True)
+  qwen2_5_vl.save_pretrained(
+    tmp_path, config, hf.to_jax(config, hf.random_model(config, seed=7))
+  )
+  with_head(tmp_path, lambda x: x[::-1].copy())
+  theirs, _ = hf.from_pretrained(tmp_path)
+  config, params = qwen2_5_vl.load_pretrained(tmp_path)
+  inputs = hf.random_inputs(config, [(2, (1, 6, 4), 3)], "left", 0)
+  want = hf.run(config, theirs, inputs).logits.detach().numpy()
+  batch = qwen2_5_vl.batch_from_hf(config, *inputs)
+  got = qwen2_5_vl.logits(config, params, batch)
+  np.testing.assert_allclose(got, want, atol=1e-4, rtol=0)
+
+
+def older(path: pathlib.Path) -> pathlib.Path:
+  """Leaves shards of an older save beside model.safetensors."""
+  config = tiny()
+  old = jax.tree.map(lambda x: x + 1, random_params(config))
+  qwen2_5_vl.save_pretrained(path / "old", config, old, shard_bytes=2000)
+  for file in (path / "old").glob("model*"):
+    file.replace(path / file.name)
+  return path
+
+
+def test_a_single_file_wins_over_an_index(tmp_path, caplog):
+  from tests.reference import hf
+
+  older(saved(tmp_path))
+  _, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert_bit_equal(loaded, random_params(tiny()))
+  assert "['model.safetensors'], as transformers reads them" in caplog.text
+  assert "model-00002-of-" in caplog.text and "index.json" in caplog.text
+  theirs, _ = hf.from_pretrained(tmp_path)
+  np.testing.assert_array_equal(
+    theirs.get_input_embeddings().weight.detach().numpy(),
+    loaded["model"]["embed_tokens"],
+  )
+
+
+def test_files_without_an_index_are_refused(tmp_path):
+  older(saved(tmp_path))
+  (tmp_path / "model.safetensors").unlink()
+  (tmp_path / "model.safetensors.index.json").unlink()
+  with pytest.raises(ValueError, match=r"model-00001-of-.*no .*index\.json"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+  for file in sorted(tmp_path.glob("*.safetensors"))[1:]:
+    file.unlink()
+  with pytest.raises(ValueError, match="no .*index.*rename a single file"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_files_that_the_index_does_not_name_are_named(tmp_path, caplog):
+  saved(tmp_path, shard_bytes=2000)
+  shard = next(iter(sorted(tmp_path.glob("*.safetensors"))))
+  (tmp_path / "model-99.safetensors").write_bytes(shard.read_bytes())
+  _, loaded = qwen2_5_vl.load_pretrained(tmp_path)
+  assert_bit_equal(loaded, random_params(tiny()))
+  (record,) = caplog.records
+  assert "['model-99.safetensors'] ignored" in record.getMessage()
+
+
+def test_shards_of_another_save_are_refused(tmp_path):
+  saved(tmp_path, shard_bytes=2000)
+  first, second = sorted(tmp_path.glob("*.safetensors"))[:2]
+  content = first.read_bytes()
+  first.write_bytes(second.read_bytes())
+  with pytest.raises(ValueError, match=f"{first.name} and .* different saves"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+  first.write_bytes(content)
+  rewrite(tmp_path, lambda x: x | {"surplus": np.ones(1)}, second.name)
+  with pytest.raises(
+    ValueError, match="such as 'surplus' stand in one of them"
+  ):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+def test_a_tensor_under_two_names_is_refused(tmp_path):
+  saved(tmp_path)
+  rewrite(
+    tmp_path, lambda x: x | {"model.norm.weight": np.ones(16, np.float32)}
+  )
+  with pytest.raises(ValueError, match=r"'language_model\.norm\.weight' twice"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+  "content, message",
+  [
+    ("", "index.json is empty"),
+    ("{", "index.json is not JSON"),
+    ("{}", "index.json has no weight_map"),
+    ('{"weight_map": {"a": 1}}', "index.json has no weight_map"),
+    ('{"weight_map": {"a": "../b.safetensors"}}', "no weight_map from tensors"),
+  ],
+)
+def test_a_broken_index_is_named(tmp_path, content, message):
+  saved(tmp_path, shard_bytes=2000)
+  (tmp_path / "model.safetensors.index.json").write_text(content)
+  with pytest.raises(ValueError, match=message):
+    qwen2_5_vl.check_pretrained(tmp_path)
+
+
+def test_adapters_beside_the_weights_are_refused(tmp_path):
+  (saved(tmp_path) / "adapter_config.json").write_text("{}")
+  with pytest.raises(ValueError, match=r"adapter_config\.json.*merge them"):
+    qwen2_5_vl.load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
+def test_the_dtype_is_written_where_it_stood(tmp_path, key):
+  config = tiny()
+  fields = config.to_dict() | {key: "float16"}
+  fields["vision_config"][key] = "float16"
+  read = qwen2_5_vl.Config.from_dict(fields)
+  qwen2_5_vl.save_pretrained(tmp_path, read, random_params(config))
+  fields[key] = fields["vision_config"][key] = "float32"
+  assert json.loads((tmp_path / "config.json").read_text()) == fields
+
+
+def test_files_have_the_mode_that_the_umask_gives(tmp_path):
+  before = os.umask(0o027)
+  try:
+    saved(tmp_path, shard_bytes=2000)
+  finally:
+    os.umask(before)
+  assert {f.stat().st_mode & 0o777 for f in tmp_path.iterdir()} == {0o640}
+
+
+def test_a_fingerprint_knows_every_byte(tmp_path):
+  config = dataclasses.replace(tiny(), intermediate_size=40_000)
+  params = random_params(config)
+  qwen2_5_vl.save_pretrained(tmp_path, config, params)
+  file = tmp_path / "model.safetensors"
+  before, content = qwen2_5_vl.fingerprint(tmp_path), file.read_bytes()
+  assert before == qwen2_5_vl.fingerprint(tmp_path)
+  rewrite(tmp_path, lambda x: x | {MIDDLE: x[MIDDLE] * 2})
+  mebibyte = 2**20
+  after = file.read_bytes()
+  assert len(after) == len(content) and after != content
+  assert after[:mebibyte] == content[:mebibyte]
+  assert after[-mebibyte:] == content[-mebibyte:]
+  assert qwen2_5_vl.fingerprint(tmp_path) != before
+  file.write_bytes(content)
+  assert qwen2_5_vl.fingerprint(tmp_path) == before
+  edit_config(tmp_path, rope_theta=3.0)
+  assert qwen2_5_vl.fingerprint(tmp_path) != before
+
+
+MIDDLE = "model.language_model.layers.1.mlp.gate_proj.weight"
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -8,6 +8,7 @@ from jaxvlm.models.qwen2_5_vl.convert import (
   load_sharded,
   save_pretrained,
 )
+from jaxvlm.models.qwen2_5_vl.fit import check_chat
 from jaxvlm.models.qwen2_5_vl.inputs import batch_from_hf
 from jaxvlm.models.qwen2_5_vl.model import (
   bind,
@@ -21,6 +22,7 @@ __all__ = [
   "VisionConfig",
   "batch_from_hf",
   "bind",
+  "check_chat",
   "check_pretrained",
   "fingerprint",
   "init",

@@ -4,9 +4,11 @@ Folders are safetensors only: nothing is ever unpickled. What the tensors are
 called stands in `names`.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import pathlib
 from typing import Any
 
@@ -16,21 +18,28 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxvlm import distributed, sharding
+from jaxvlm import digests, distributed, jsonfile, sharding
 from jaxvlm.models.qwen2_5_vl import names, partition
 from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.sharding import Rules
 from jaxvlm.typing import Params
 
 _SHARD_BYTES = 4 * 2**30
-_MEBIBYTE = 2**20
+_ROWS = 4096  # of two matrices that are compared at a time
+_SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_EMBEDDING = "language_model.embed_tokens.weight"
+_HEAD = "lm_head.weight"
 
 
 def load_pretrained(
   path: str | pathlib.Path, dtype: Any = np.float32
 ) -> tuple[Config, Params]:
   """Loads a Hugging Face folder: config.json and safetensors shards.
+
+  As transformers: model.safetensors wins over an index, and a head that
+  differs from the embedding is used whatever config.json says; both are named
+  in a warning. The config that is returned says what was found.
 
   Args:
     path: folder.
@@ -41,11 +50,10 @@ def load_pretrained(
 
   Raises:
     FileNotFoundError: no folder, no config.json, no safetensors.
-    ValueError: missing, surplus or misshaped tensors; pickled weights.
+    ValueError: missing, surplus or misshaped tensors; files of several saves;
+      adapters that are not merged.
   """
-  folder = pathlib.Path(path)
-  config = Config.from_folder(folder)
-  where = _open(folder)
+  config, where = _open(pathlib.Path(path))
 
   def tensor(name: str) -> np.ndarray:
     handle, stored = where[name]
@@ -91,7 +99,7 @@ def load_sharded(
 def check_pretrained(path: str | pathlib.Path) -> Config:
   """Returns a folder's config once its weights are known to fit it.
 
-  Reads headers only.
+  Reads headers only; and the embedding, if a separate head must be compared.
 
   Raises:
     FileNotFoundError, ValueError: as `load_pretrained`.
@@ -103,8 +111,7 @@ def _read_headers(
   folder: pathlib.Path,
 ) -> tuple[Config, list[tuple[names.Entry, list]]]:
   """Returns the config and every parameter with the slices it is made of."""
-  config = Config.from_folder(folder)
-  where = _open(folder)
+  config, where = _open(folder)
   entries = []
   for entry in names.entries_of(config, set(where)):
     slices = []
@@ -145,53 +152,148 @@ def _read_piece(
   return np.stack([read(s, index[1:]) for s in slices[index[0]]])
 
 
-def _open(folder: pathlib.Path) -> dict[str, tuple[Any, str]]:
-  """Returns canonical name -> (open safetensors file, name in it)."""
-  where = {}
-  files = sorted(folder.glob("*.safetensors"))
-  if not files:
+_Where = dict[str, tuple[Any, str]]  # canonical name -> (file, name in it)
+
+
+def _open(folder: pathlib.Path) -> tuple[Config, _Where]:
+  """Returns the config and the open files, by canonical names of tensors."""
+  config = Config.from_folder(folder)
+  adapters = folder / "adapter_config.json"
+  if adapters.is_file():
+    raise ValueError(
+      f"{folder} holds adapters ({adapters.name}), expected a whole model:"
+      " merge them into its weights first"
+    )
+  where: _Where = {}
+  for file, expected in _files(folder).items():
+    try:
+      handle = safetensors.safe_open(file, framework="numpy")
+    except safetensors.SafetensorError as e:
+      raise ValueError(f"{file} is not a valid safetensors file: {e}") from e
+    held = list(handle.keys())
+    if expected is not None and set(held) != expected:
+      wrong = sorted(expected.symmetric_difference(held))
+      raise ValueError(
+        f"{file} and {_INDEX} are of different saves: {len(wrong)} tensor(s)"
+        f" such as {wrong[0]!r} stand in one of them only; copy the folder"
+        " again, index and shards together"
+      )
+    for name in held:
+      canonical = names.canonical_name(name)
+      if canonical in where:
+        raise ValueError(
+          f"{folder} holds tensor {canonical!r} twice, the second time in"
+          f" {file.name}; expected one: remove the files of the older save"
+        )
+      where[canonical] = (handle, name)
+  if config.tie_word_embeddings and _has_own_head(where):
+    logging.warning(
+      "%s: config.json says tie_word_embeddings, but %s differs from the"
+      " embedding: it is used as a head of its own, as transformers does; write"
+      " tie_word_embeddings false into config.json",
+      folder,
+      _HEAD,
+    )
+    config = dataclasses.replace(config, tie_word_embeddings=False)
+  return config, where
+
+
+def _files(folder: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
+  """Returns the weights' files, each with its tensors by the index, if any.
+
+  Those that transformers would read: model.safetensors, otherwise what the
+  index names.
+  """
+  found = sorted(folder.glob("*.safetensors"))
+  if not found:
     pickled = sorted(p.name for p in folder.glob("*.bin"))
     raise FileNotFoundError(
       f"{folder} has no *.safetensors"
       + (f" (found {pickled}: pickled weights are refused)" if pickled else "")
       + "; expected the model's weights in safetensors format"
     )
-  index = folder / _INDEX
-  if index.is_file():
-    shards = set(json.loads(index.read_text())["weight_map"].values())
-    absent = sorted(shards - {f.name for f in files})
+  single, index = folder / _SINGLE, folder / _INDEX
+  if single in found:
+    shards: dict[pathlib.Path, set[str] | None] = {single: None}
+  elif index.is_file():
+    shards = {}
+    for name, file in _weight_map(index).items():
+      shards.setdefault(folder / file, set()).add(name)
+    absent = sorted(f.name for f in shards.keys() - set(found))
     if absent:
       raise FileNotFoundError(
-        f"{folder} lacks shard(s) {absent} named in {index.name}: copy them,"
-        " the download is incomplete"
+        f"{folder} lacks shard(s) {absent} named in {_INDEX}: copy them, the"
+        " download is incomplete"
       )
-    files = [folder / name for name in sorted(shards)]
-  handles = []
-  for file in files:
-    try:
-      handle = safetensors.safe_open(file, framework="numpy")
-    except safetensors.SafetensorError as e:
-      raise ValueError(f"{file} is not a valid safetensors file: {e}") from e
-    handles.append(handle)
-    for name in handle.keys():  # not a dict
-      where[names.canonical_name(name)] = (handle, name)
-  return where
+  else:
+    raise ValueError(
+      f"{folder} has {[f.name for f in found]} and no {_INDEX}, expected"
+      f" {_SINGLE} or an index that names its files: which of them belong"
+      " together is not known; copy the index, or rename a single file"
+    )
+  ignored = [f.name for f in found if f not in shards]
+  if single in found and index.is_file():
+    ignored.append(_INDEX)
+  if ignored:
+    logging.warning(
+      "%s: the weights are those of %s, as transformers reads them; %s ignored:"
+      " remove what is of an older save",
+      folder,
+      [f.name for f in shards],
+      ignored,
+    )
+  return dict(sorted(shards.items()))
+
+
+def _weight_map(index: pathlib.Path) -> dict[str, str]:
+  """Returns tensor -> file of an index."""
+  found = jsonfile.read(index).get("weight_map")
+  if not isinstance(found, dict) or not all(
+    isinstance(file, str) and file == pathlib.Path(file).name
+    for file in found.values()
+  ):
+    raise ValueError(
+      f"{index} has no weight_map from tensors to files of its folder; copy it"
+      " again"
+    )
+  return found
+
+
+def _has_own_head(where: _Where) -> bool:
+  """Returns whether a head is stored that is not the embedding."""
+  if not {_HEAD, _EMBEDDING} <= where.keys():
+    return False
+  head, embedding = (
+    handle.get_slice(name) for handle, name in (where[_HEAD], where[_EMBEDDING])
+  )
+  shape = head.get_shape()
+  if shape != embedding.get_shape():
+    return True
+  blocks = [
+    slice(i, min(i + _ROWS, shape[0])) for i in range(0, shape[0], _ROWS)
+  ]
+  return not all(
+    np.array_equal(
+      head[rows].astype(np.float32), embedding[rows].astype(np.float32)
+    )
+    for rows in blocks
+  )
 
 
 def fingerprint(path: str | pathlib.Path) -> str:
-  """Returns a digest that tells the models of two folders apart.
+  """Returns a digest of config.json and of every byte of the weights.
 
-  config.json; name, size, first and last mebibyte of every shard: reading 145
-  GB of a 72B model at every start would take minutes.
+  Weights are read once: digests of large files are kept in the folder
+  (`jaxvlm.digests`).
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_pretrained`, for files that are
+      absent or of several saves.
   """
-  digest = hashlib.sha256((pathlib.Path(path) / "config.json").read_bytes())
-  for file in sorted(pathlib.Path(path).glob("*.safetensors")):
-    size = file.stat().st_size
-    digest.update(f"{file.name} {size}\n".encode())
-    with file.open("rb") as stream:
-      digest.update(stream.read(_MEBIBYTE))
-      stream.seek(max(0, size - _MEBIBYTE))
-      digest.update(stream.read(_MEBIBYTE))
+  folder = pathlib.Path(path)
+  digest = hashlib.sha256((folder / "config.json").read_bytes())
+  for file in _files(folder):
+    digest.update(f"{file.name} {digests.of_file(file)}\n".encode())
   return digest.hexdigest()
 
 
@@ -229,9 +331,23 @@ def save_pretrained(
     shard[name] = value
   written.append(_write_shard(folder, len(written), shard))
   if distributed.is_writer():
-    fields = {**config.to_dict(), "torch_dtype": str(value.dtype)}
-    _publish(folder, fields, written)
+    _publish(folder, _typed(config.to_dict(), str(value.dtype)), written)
   distributed.barrier(f"save {folder}")
+
+
+def _typed(fields: dict[str, Any], dtype: str) -> dict[str, Any]:
+  """Returns config.json's fields with the weights' type, where it stands."""
+  keys, fields = ("torch_dtype", "dtype"), dict(fields)
+  if not any(key in fields for key in keys):
+    fields[keys[0]] = dtype
+  for part in (
+    fields,
+    *(fields.get(k) for k in ("text_config", "vision_config")),
+  ):
+    for key in keys:
+      if part and part.get(key) is not None:
+        part[key] = dtype
+  return fields
 
 
 def _write_shard(
@@ -241,7 +357,10 @@ def _write_shard(
   if distributed.is_writer():
     folder.mkdir(parents=True, exist_ok=True)
     file = _partial(folder, number)
+    file.touch()  # with the mode that the user's umask gives
+    mode = file.stat().st_mode
     safetensors.numpy.save_file(shard, file, metadata={"format": "pt"})
+    file.chmod(mode)  # safetensors leaves a file for its owner alone
   return {name: x.nbytes for name, x in shard.items()}
 
 
