@@ -46,8 +46,9 @@ lab: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n auto --dist=loadfile -m "not slow" tests
 
+# The fast suite compiles cheaply, this one as a user does (tests/compiling.py).
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -q -m slow tests
+	OPTIMIZED_TESTS=1 $(BIN)/python -m pytest -q -m slow tests
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

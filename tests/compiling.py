@@ -2,15 +2,17 @@
 
 A train step of `tiny` takes 9 s of CPU to compile with these flags, 46 s
 without; compiling was nine tenths of the suite. Arithmetic stays float32.
+With OPTIMIZED_TESTS=1 (`make test-slow`) programs are compiled as a user's.
 """
 
 import os
 
-FLAGS = (
+_CHEAP = (
   "--xla_backend_optimization_level=0",
   "--xla_llvm_disable_expensive_passes=true",
   "--xla_cpu_use_fusion_emitters=false",
 )
+FLAGS = () if os.environ.get("OPTIMIZED_TESTS") else _CHEAP
 
 
 def environment(**more: str) -> dict[str, str]:
