@@ -31,7 +31,10 @@ BAD = [
   ({"image": ["{folder}/absent.png"]}, "absent.png does not exist"),
   ({"image": ["{folder}/config.json"]}, "cannot be identified"),
   ({"max_new_tokens": 1020}, "the prompt has 2"),
-  ({"image": ["{folder}/large.png"] * 4}, "of them of pictures"),
+  (
+    {"image": ["{folder}/large.png"] * 4, "max_pixels": 560 * 560},
+    "of them of pictures",
+  ),
   ({"top_p": 0.0}, "top_p is 0.0, expected a mass in (0, 1]"),
   ({"top_p": 1.5}, "top_p is 1.5"),
   ({"temperature": -1.0}, "temperature is -1.0, expected 0 (argmax) or more"),
