@@ -59,7 +59,7 @@ _PROMPT_TOKENS = flags.DEFINE_list(
   " a prompt that fits none is missing. Default: what the problems need"
 )  # fmt: skip
 _PATCHES = flags.DEFINE_list(
-  "patch_slots", [], "patch slots of each bucket; default: as needed"
+  "patch_slots", [], "patch slots of each bucket; default: as many as needed"
 )
 _MIN_PIXELS = flags.DEFINE_integer(
   "min_pixels", None, "smallest picture; default: as the folder says"
@@ -92,7 +92,7 @@ def _evaluate(config: ComputeConfig) -> None:
   limits, chat = folders.describe(_MODEL.value)
   budget = chat.pictures.budget.replaced(_MIN_PIXELS.value, _MAX_PIXELS.value)
   every = [row for rows, _ in asked.values() for row in rows]
-  buckets = _buckets() or shapes.buckets_for(every, chat, budget)
+  buckets = _buckets(shapes.buckets_for(every, chat, budget))
   encoder = Encoder(chat, budget, buckets, _LENGTH.value)
   longest = buckets[-1].prompt_tokens + _LENGTH.value
   if longest > limits.max_position_embeddings:
@@ -162,24 +162,28 @@ def _sets() -> dict[str, tuple[Sequence[Row], int]]:
   }
 
 
-def _buckets() -> tuple[Bucket, ...]:
-  """Returns the buckets that the flags ask for; none: what is needed."""
-  lengths, slots = _PROMPT_TOKENS.value, _PATCHES.value
-  if len(lengths) != len(slots):
-    raise ValueError(
-      f"prompt_tokens {','.join(lengths)} has {len(lengths)} bucket(s) and"
-      f" patch_slots {','.join(slots)} {len(slots)}; expected both or neither,"
-      " one of each per bucket"
-    )
+def _buckets(needed: tuple[Bucket, ...]) -> tuple[Bucket, ...]:
+  """Returns the buckets that the flags ask for, in the place of the needed."""
+  largest = needed[-1]
+  if not (_PROMPT_TOKENS.value or _PATCHES.value):
+    return needed
   try:
-    pairs = zip(map(int, lengths), map(int, slots), strict=True)
-    found = tuple(Bucket(*pair) for pair in pairs)
+    lengths, slots = (
+      [int(word) for word in flag.value] for flag in (_PROMPT_TOKENS, _PATCHES)
+    )
   except ValueError as error:
     raise ValueError(
-      f"prompt_tokens {','.join(lengths)} and patch_slots {','.join(slots)}:"
-      " expected integers"
+      f"prompt_tokens is {','.join(_PROMPT_TOKENS.value)} and patch_slots"
+      f" {','.join(_PATCHES.value)}; expected integers with commas between"
     ) from error
-  return found
+  lengths = lengths or [largest.prompt_tokens] * len(slots)
+  slots = slots or [largest.patch_slots] * len(lengths)
+  if len(lengths) != len(slots):
+    raise ValueError(
+      f"prompt_tokens has {len(lengths)} bucket(s) and patch_slots"
+      f" {len(slots)}; expected one of each per bucket"
+    )
+  return tuple(map(Bucket, lengths, slots))
 
 
 def _report(problems: ProblemSet, result: Evaluation) -> None:

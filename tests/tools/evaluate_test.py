@@ -75,14 +75,14 @@ def found(tmp_path_factory):
     "mesh": [*WORLD, "--mesh.data=2", "--mesh.fsdp=2", "--mesh.tensor=-1"],
     "bfloat16": [*WORLD, "--bfloat16", "--max_pixels=6272"],
     "all": [data, *SHORT, "--batch=2", "--problems=-1"],
-    "some": [data, *SHORT, "--batch=2", "--problems=3"],
+    "some": [data, *SHORT, "--batch=2", "--problems=3", "--prompt_tokens=99"],
     "more": [data, "--problems=5"],
     "allowed": [data, "--problems=5", "--max_missing=0.2", "--batch=3",
                 "--mesh.fsdp=2"],
     "none": [data, "--problems=0"],
     "minus two": [data, "--problems=-2"],
     "endless": ["--problems=-1"],
-    "one half of a bucket": [data, "--prompt_tokens=99"],
+    "two and one": [data, "--prompt_tokens=99", "--patch_slots=8,16"],
     "no number": [data, "--prompt_tokens=99", "--patch_slots=many"],
     "too small": [data, "--prompt_tokens=99", "--patch_slots=8"],
     "too long": [data, "--max_new_tokens=5000"],
@@ -161,6 +161,9 @@ def test_a_worked_solution_decides_nothing_and_minus_one_is_all(found):
   assert evaluation.accuracy.shape == (4, 2) and record["asked"] == 4
   assert found["all"][0].startswith("val: 4 problems × 2 samples")
   assert found["some"][0].startswith("val: 3 problems × 2 samples")
+  _, some = stored(found, "some", "val")
+  assert some["prompt_tokens"] == [99] != record["prompt_tokens"]
+  assert some["patch_slots"] == record["patch_slots"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_a_worked_solution_decides_nothing_and_minus_one_is_all(found):
     ("none", ["problems is 0, expected at least 1, or -1"]),
     ("minus two", ["problems is -2"]),
     ("endless", ["the generated world has no end"]),
-    ("one half of a bucket", ["prompt_tokens 99 has 1", "patch_slots  0"]),
+    ("two and one", ["prompt_tokens has 1 bucket", "patch_slots 2"]),
     ("no number", ["expected integers"]),
     ("too small", ["none of 4 rows is usable", "'val/0': the prompt needs"]),
     ("too long", ["answers of 5000", "max_new_tokens"]),
