@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxvlm import jsonfile
@@ -122,8 +122,15 @@ class Chat:
       ) from e
 
   @functools.cached_property
-  def _frame(self) -> Callable[[tuple[bool, ...]], tuple[str | int, ...]]:
-    return functools.cache(self._render)
+  def _frames(self) -> dict[tuple[bool, ...], tuple[str | int, ...]]:
+    """User turns by their parts; a dict, which workers can be sent."""
+    return {}
+
+  def _frame(self, pictures: tuple[bool, ...]) -> tuple[str | int, ...]:
+    """Returns `_render(pictures)`; rendered once."""
+    if pictures not in self._frames:
+      self._frames[pictures] = self._render(pictures)
+    return self._frames[pictures]
 
   def _render(self, pictures: tuple[bool, ...]) -> tuple[str | int, ...]:
     """Returns a user turn: control tokens, and the words between them.
