@@ -29,7 +29,7 @@ flags.disclaim_key_flags()
 USAGE, INTERRUPTED, READER_LEFT = 2, 130, 141
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 # Libraries that report every file they write.
-_TALKATIVE = ("absl", "jax", "orbax", "tensorboardX", "transformers")
+_TALKATIVE = ("absl", "jax", "orbax", "tensorboardX")
 # Set by libtpu and JAX themselves, chip or no chip.
 _NO_SIGN = {"TPU_LIBRARY_PATH", "TPU_SKIP_MDS_QUERY"}
 _OURS = ("jaxvlm", "experiments", "benchmarks")
@@ -158,6 +158,9 @@ def hush(name: str, verbose: bool) -> None:
     return
   for library in _TALKATIVE:
     logging.getLogger(library).setLevel(logging.WARNING)
+  # It sets its own level when it is imported, which is later. Its warnings are
+  # about settings that we check ourselves, or do not read.
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   if "jax" in sys.modules:
     _spare_absent_tpu()
 
