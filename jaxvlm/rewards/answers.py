@@ -208,7 +208,7 @@ def _peeled(text: str) -> tuple[str, str]:
     text, found = units.split(_unnamed(text))
     unit = unit or found
     text = text.removesuffix(".").strip()
-    text = _EMPTY.sub("", text).strip()
+    text = _EMPTY.sub("", text).strip().removeprefix("+").strip()
     if text[:1] + text[-1:] in ("{}", "()", "[]") and _encloses(text):
       text = text[1:-1].strip()
   return text, unit

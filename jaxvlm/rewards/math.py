@@ -69,6 +69,16 @@ def canonical(answer: str) -> str:
   Args:
     answer: a predicted or right answer, without its box.
   """
+  # Again until nothing changes: what one pass removes can hide what the next
+  # one reads, as in `√2% 3`. A pass more often than this changes nothing.
+  for _ in range(8):
+    before, answer = answer, _one_pass(answer)
+    if answer == before:
+      break
+  return answer
+
+
+def _one_pass(answer: str) -> str:
   spelling = answers.normalize(answer)
   if items := _TUPLE.fullmatch(spelling):
     inside = ",".join(map(canonical, items[1].split(",")))

@@ -306,6 +306,11 @@ _PIECES = [
 _TEXTS = st.lists(st.sampled_from(_PIECES), max_size=7).map("".join)
 
 
+@pytest.mark.parametrize("text", ["++", "+(x)", "√8 7", "√12%6-", ".√5\\ 1"])
+def test_one_text_is_the_text_of_itself(text):
+  assert canonical(canonical(text)) == canonical(text)
+
+
 @hypothesis.given(st.lists(_TEXTS, min_size=2, max_size=6))
 @hypothesis.settings(max_examples=200, deadline=None)
 def test_classes_of_any_text(texts):
