@@ -114,6 +114,14 @@ def test_a_notice_saves_the_step_and_leaves_with_the_code(
   assert result(tmp_path, run(tmp_path)) == undisturbed
 
 
+@pytest.fixture
+def interruptible():
+  """Ctrl-C as in a foreground process; a shell's background ignores it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
   "step,note",
   [
@@ -125,7 +133,9 @@ def test_a_notice_saves_the_step_and_leaves_with_the_code(
     ),
   ],
 )
-def test_an_interrupt_says_what_is_saved(tmp_path, undisturbed, step, note):
+def test_an_interrupt_says_what_is_saved(
+  tmp_path, undisturbed, step, note, interruptible
+):
   def interrupt(moment, number):
     if (moment, number) == ("inputs", step):
       signal.raise_signal(signal.SIGINT)
