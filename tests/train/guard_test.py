@@ -19,7 +19,8 @@ check = jax.jit(functools.partial(guards.check, sigmas=SIGMAS, minimum=MINIMUM))
 VALUES = st.one_of(
   st.floats(0.5, 1.5, width=32),
   st.floats(0.5, 1.5, width=32),
-  st.floats(-2.0, 2e4, width=32),
+  # XLA's CPU may read a subnormal number as 0, which is no gradient.
+  st.floats(-2.0, 2e4, width=32, allow_subnormal=False),
   st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1.0]),
 )
 
