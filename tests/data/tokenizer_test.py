@@ -10,19 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvlm.data import tokenizer
+from tests.data import pack
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared/data/qwen_tokenizer"
-CORPUS = [
-  "Find the angle x in degrees.",
-  "<think>The angles of a triangle add up to 180.</think> \\boxed{70}",
-  "180 - 35 - 75 = 70, so x = 70.",
-] * 4
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
   path = tmp_path_factory.mktemp("tokenizer") / "made"
-  tokenizer.build(iter(CORPUS), path, vocab_size=320)
+  tokenizer.build(iter(pack.CORPUS), path, vocab_size=320)
   return path
 
 
@@ -89,12 +85,12 @@ def test_vocabulary_files_are_those_of_the_tokenizer(folder, loaded, tmp_path):
   vocab = json.loads((folder / "vocab.json").read_text())
   assert len(vocab) == len(loaded) - 22
   again = transformers.AutoTokenizer.from_pretrained(tmp_path)
-  for text in (*CORPUS[:3], "日本 ½", "  two  spaces\n\n"):
+  for text in (*pack.CORPUS[:3], "日本 ½", "  two  spaces\n\n"):
     assert encode(again, text) == encode(loaded, text)
 
 
 def test_building_again_gives_the_same_bytes(folder, tmp_path):
-  tokenizer.build(CORPUS, tmp_path, vocab_size=320)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=320)
   names = {file.name for file in folder.iterdir()}
   assert names == {file.name for file in tmp_path.iterdir()}
   for name in names:
@@ -103,7 +99,7 @@ def test_building_again_gives_the_same_bytes(folder, tmp_path):
 
 def test_a_vocabulary_too_small_for_bytes_is_refused(tmp_path):
   with pytest.raises(ValueError, match="277, expected at least 278"):
-    tokenizer.build(CORPUS, tmp_path, vocab_size=277)
+    tokenizer.build(pack.CORPUS, tmp_path, vocab_size=277)
   assert not list(tmp_path.iterdir())
-  tokenizer.build(CORPUS, tmp_path, vocab_size=278)
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=278)
   assert len(transformers.AutoTokenizer.from_pretrained(tmp_path)) == 278
