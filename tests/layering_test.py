@@ -35,8 +35,9 @@ FLOORS = {
   "jaxvlm.train": 4,
   "jaxvlm.eval": 4,
   "jaxvlm.plan": 5,
-  "jaxvlm.tools": 6,
-  "experiments": 6,
+  "jaxvlm.study": 6,
+  "jaxvlm.tools": 7,
+  "experiments": 7,
 }
 # Third-party package -> the rooms that may import it.
 ONLY = {

@@ -10,15 +10,15 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.stage1_entropy import inputs, showcase
-from experiments.stage1_entropy.config import StageConfig, StudyConfig
-from experiments.stage1_entropy.lab import Draws, Lab
-from experiments.stage1_entropy.programs import compute_type
 from jaxvlm import distributed
 from jaxvlm.eval import harness
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.rollout import Generate, empty_samples
+from jaxvlm.study import inputs, showcase
+from jaxvlm.study.config import StageConfig, StudyConfig
+from jaxvlm.study.lab import Draws, Lab
+from jaxvlm.study.programs import compute_type
 from jaxvlm.train import carry as carries
 from jaxvlm.train import drift, experience, freeze, loop
 from jaxvlm.train.optimizer import make_optimizer, master_params

@@ -1,6 +1,6 @@
 """The paper's claims and the rules that decide them.
 
-A rule names differences and what must hold of their intervals (`rules`).
+A rule names differences and what must hold of their intervals (`verdicts`).
 Claims, differences and margins were fixed before any run; numbers of the paper
 are those of arXiv 2606.09059. Whoever changes a rule after having seen results
 writes that beside it (`Claim.changed`). How often each rule errs is simulated
@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from experiments.stage1_entropy.notes import Note
-from experiments.stage1_entropy.results import (
+from jaxvlm.diagnostics import Interval
+from jaxvlm.study.results import (
   NAMES,
   TEACHER,
   WARM_STARTS,
@@ -19,7 +20,7 @@ from experiments.stage1_entropy.results import (
   Policy,
   Results,
 )
-from experiments.stage1_entropy.rules import (
+from jaxvlm.study.verdicts import (
   FLAT,
   MARGIN_POINTS,
   NEGLIGIBLE_POINTS,
@@ -35,7 +36,6 @@ from experiments.stage1_entropy.rules import (
   positive_and_one_clear,
   reaches,
 )
-from jaxvlm.diagnostics import Interval
 
 # Why intervals were changed after results had been seen.
 TOGETHER = (

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.stage1_entropy.results import (
+from jaxvlm.eval import figures
+from jaxvlm.eval.figures import Curve, Level, Style
+from jaxvlm.study.results import (
   ARMS,
   KS,
   NAMES,
@@ -19,8 +21,6 @@ from experiments.stage1_entropy.results import (
   Point,
   Results,
 )
-from jaxvlm.eval import figures
-from jaxvlm.eval.figures import Curve, Level, Style
 
 # After Okabe and Ito, with a darker red and a lighter gray: the two closest are
 # 31 apart in CIELAB to protan, deutan and tritan eyes. Markers and dashes say

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.stage1_entropy.results import (
+from jaxvlm.study.results import (
   NAMES,
   TEACHER,
   WARM_STARTS,
   Results,
 )
-from experiments.stage1_entropy.rules import Contrast
+from jaxvlm.study.verdicts import Contrast
 
 # Text, empty where the numbers do not bear it out.
 Note = Callable[[Results, Sequence[Contrast]], str]

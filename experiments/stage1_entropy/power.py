@@ -14,9 +14,9 @@ import numpy as np
 from scipy import special
 
 from experiments.stage1_entropy.claims import CLAIMS, Claim
-from experiments.stage1_entropy.results import TEACHER, Policy, Results
-from experiments.stage1_entropy.rules import Contrast, Verdict
 from jaxvlm.diagnostics import Interval, crossed_intervals
+from jaxvlm.study.results import TEACHER, Policy, Results
+from jaxvlm.study.verdicts import Contrast, Verdict
 
 # Standard deviations, in logits: of a problem's difficulty; of what a policy
 # finds hard besides, in all its runs; of what one run finds hard besides.

@@ -15,11 +15,12 @@ from markupsafe import Markup
 
 from experiments.stage1_entropy import claims as claims_lib
 from experiments.stage1_entropy import power, tables
-from experiments.stage1_entropy import results as results_lib
 from experiments.stage1_entropy.claims import Finding
 from experiments.stage1_entropy.figures import draw_all
 from experiments.stage1_entropy.notes import Note
-from experiments.stage1_entropy.results import (
+from jaxvlm.eval import report
+from jaxvlm.study import results as results_lib
+from jaxvlm.study.results import (
   ARMS,
   ENOUGH_RL_STEPS,
   NAMES,
@@ -27,8 +28,7 @@ from experiments.stage1_entropy.results import (
   WARM_STARTS,
   Results,
 )
-from experiments.stage1_entropy.rules import Verdict
-from jaxvlm.eval import report
+from jaxvlm.study.verdicts import Verdict
 
 _TITLE = "Does the warm start matter after RL?"
 _SUBTITLE = (

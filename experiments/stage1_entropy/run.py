@@ -12,19 +12,8 @@ import sys
 import jax
 from absl import flags
 
-from experiments.stage1_entropy import (
-  arms,
-  checks,
-  notes,
-  problems,
-  record,
-  report,
-  summary,
-)
+from experiments.stage1_entropy import arms, notes, report, summary
 from experiments.stage1_entropy import config as settings
-from experiments.stage1_entropy.config import Scale, StudyConfig
-from experiments.stage1_entropy.lab import Lab
-from experiments.stage1_entropy.programs import adapters, make_programs
 from jaxvlm import __version__, assets, distributed, program
 from jaxvlm import config as configs
 from jaxvlm import lock as locks
@@ -39,6 +28,10 @@ from jaxvlm.sharding import (
   make_mesh,
   partition,
 )
+from jaxvlm.study import checks, problems, record
+from jaxvlm.study.config import Scale, StudyConfig
+from jaxvlm.study.lab import Lab
+from jaxvlm.study.programs import adapters, make_programs
 from jaxvlm.train import preemption
 from jaxvlm.train.freeze import merge_params
 from jaxvlm.train.occupancy import occupied

@@ -23,9 +23,7 @@ import numpy as np
 import optax
 from absl import app, flags
 
-from experiments.stage1_entropy import arms, config, inputs, problems
-from experiments.stage1_entropy.lab import Draws, Lab
-from experiments.stage1_entropy.programs import functions, make_programs
+from experiments.stage1_entropy import arms, config
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
 from jaxvlm.data.diagrams import IN_DOMAIN, Split
@@ -34,6 +32,9 @@ from jaxvlm.eval import harness
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sharding import MeshConfig, make_mesh
+from jaxvlm.study import inputs, problems
+from jaxvlm.study.lab import Draws, Lab
+from jaxvlm.study.programs import functions, make_programs
 from jaxvlm.train import objectives
 from jaxvlm.train.optimizer import decayed
 from jaxvlm.train.step import TrainState, init_state, make_train_step

@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterable
 
 from experiments.stage1_entropy import claims
-from experiments.stage1_entropy import results as results_lib
-from experiments.stage1_entropy.results import ARMS, NAMES, TEACHER, Results
 from jaxvlm.diagnostics import Interval
+from jaxvlm.study import results as results_lib
+from jaxvlm.study.results import ARMS, NAMES, TEACHER, Results
 
 
 def write_summary(workdir: pathlib.Path) -> pathlib.Path:

@@ -6,7 +6,9 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments.stage1_entropy.figures import tempered
-from experiments.stage1_entropy.results import (
+from jaxvlm.diagnostics import Interval
+from jaxvlm.eval import report
+from jaxvlm.study.results import (
   ARMS,
   NAMES,
   STAGES,
@@ -15,8 +17,6 @@ from experiments.stage1_entropy.results import (
   Point,
   Results,
 )
-from jaxvlm.diagnostics import Interval
-from jaxvlm.eval import report
 
 _ABSENT = "–"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.stage1_entropy import claims, notes
-from experiments.stage1_entropy.results import (
+from jaxvlm.study.results import (
   ARMS,
   TEACHER,
   Point,

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from experiments.stage1_entropy import power
-from experiments.stage1_entropy.results import (
+from jaxvlm.study.results import (
   ARMS,
   TEACHER,
   Point,
   Results,
 )
-from experiments.stage1_entropy.rules import Verdict
+from jaxvlm.study.verdicts import Verdict
 
 # The shipped study: problems, samples.
 SIZES = {"in_domain": 210, "out_of_domain": 90}

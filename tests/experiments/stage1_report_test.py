@@ -8,11 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.stage1_entropy import claims, figures, results, rules
+from experiments.stage1_entropy import claims, figures
 from experiments.stage1_entropy.report import write_report
-from experiments.stage1_entropy.results import TEACHER, Point
-from experiments.stage1_entropy.rules import Verdict
 from jaxvlm.diagnostics import Interval, bootstrap_interval
+from jaxvlm.study import results, verdicts
+from jaxvlm.study.results import TEACHER, Point
+from jaxvlm.study.verdicts import Verdict
 from tests.experiments import synthetic
 
 # No note for a claim whose numbers do not bear it out.
@@ -385,26 +386,26 @@ def test_note_for_no_claim_is_refused(finished):
 @pytest.mark.parametrize(
   ("judge", "interval", "verdict"),
   [
-    (rules.above(0.01), (0.10, 0.05, 0.15), Verdict.REPRODUCED),
-    (rules.above(0.01), (-0.1, -0.2, -0.05), Verdict.NOT_REPRODUCED),
-    (rules.above(0.01), (0.005, 0.002, 0.008), Verdict.NOT_REPRODUCED),
-    (rules.above(0.01), (0.02, -0.01, 0.05), Verdict.INCONCLUSIVE),
-    (rules.above(0.0), (0.005, 0.002, 0.008), Verdict.REPRODUCED),
-    (rules.below, (-9.0, -12.0, -6.0), Verdict.REPRODUCED),
-    (rules.below, (1.0, -2.0, 4.0), Verdict.NOT_REPRODUCED),
-    (rules.below, (8.0, 6.0, 10.0), Verdict.NOT_REPRODUCED),
-    (rules.below, (-3.0, -7.0, 1.0), Verdict.INCONCLUSIVE),
-    (rules.not_below, (2.0, -1.0, 5.0), Verdict.REPRODUCED),
-    (rules.not_below, (-2.0, -4.0, -0.5), Verdict.NOT_REPRODUCED),
-    (rules.not_below, (-1.0, -6.0, 4.0), Verdict.INCONCLUSIVE),
-    (rules.reaches, (-2.0, -4.0, -0.5), Verdict.REPRODUCED),
-    (rules.reaches, (-9.0, -12.0, -6.0), Verdict.NOT_REPRODUCED),
-    (rules.reaches, (-4.0, -9.0, 1.0), Verdict.INCONCLUSIVE),
-    (rules.equal(5.0), (1.0, -3.0, 4.9), Verdict.REPRODUCED),
-    (rules.equal(5.0), (3.0, 1.0, 4.0), Verdict.REPRODUCED),
-    (rules.equal(5.0), (8.0, 4.0, 12.0), Verdict.NOT_REPRODUCED),
-    (rules.equal(5.0), (4.0, 1.0, 7.0), Verdict.INCONCLUSIVE),
-    (rules.equal(5.0), (0.0, -6.0, 6.0), Verdict.INCONCLUSIVE),
+    (verdicts.above(0.01), (0.10, 0.05, 0.15), Verdict.REPRODUCED),
+    (verdicts.above(0.01), (-0.1, -0.2, -0.05), Verdict.NOT_REPRODUCED),
+    (verdicts.above(0.01), (0.005, 0.002, 0.008), Verdict.NOT_REPRODUCED),
+    (verdicts.above(0.01), (0.02, -0.01, 0.05), Verdict.INCONCLUSIVE),
+    (verdicts.above(0.0), (0.005, 0.002, 0.008), Verdict.REPRODUCED),
+    (verdicts.below, (-9.0, -12.0, -6.0), Verdict.REPRODUCED),
+    (verdicts.below, (1.0, -2.0, 4.0), Verdict.NOT_REPRODUCED),
+    (verdicts.below, (8.0, 6.0, 10.0), Verdict.NOT_REPRODUCED),
+    (verdicts.below, (-3.0, -7.0, 1.0), Verdict.INCONCLUSIVE),
+    (verdicts.not_below, (2.0, -1.0, 5.0), Verdict.REPRODUCED),
+    (verdicts.not_below, (-2.0, -4.0, -0.5), Verdict.NOT_REPRODUCED),
+    (verdicts.not_below, (-1.0, -6.0, 4.0), Verdict.INCONCLUSIVE),
+    (verdicts.reaches, (-2.0, -4.0, -0.5), Verdict.REPRODUCED),
+    (verdicts.reaches, (-9.0, -12.0, -6.0), Verdict.NOT_REPRODUCED),
+    (verdicts.reaches, (-4.0, -9.0, 1.0), Verdict.INCONCLUSIVE),
+    (verdicts.equal(5.0), (1.0, -3.0, 4.9), Verdict.REPRODUCED),
+    (verdicts.equal(5.0), (3.0, 1.0, 4.0), Verdict.REPRODUCED),
+    (verdicts.equal(5.0), (8.0, 4.0, 12.0), Verdict.NOT_REPRODUCED),
+    (verdicts.equal(5.0), (4.0, 1.0, 7.0), Verdict.INCONCLUSIVE),
+    (verdicts.equal(5.0), (0.0, -6.0, 6.0), Verdict.INCONCLUSIVE),
   ],
 )
 def test_rules(judge, interval, verdict):
@@ -422,18 +423,18 @@ def test_rules(judge, interval, verdict):
   ],
 )
 def test_rule_of_the_two_pass_at_16_contrasts(intervals, verdict):
-  judge = rules.above(rules.NEGLIGIBLE_POINTS)
+  judge = verdicts.above(verdicts.NEGLIGIBLE_POINTS)
   contrasts = [
-    rules.Contrast("", "points", Interval(*i), {}, judge(Interval(*i)))
+    verdicts.Contrast("", "points", Interval(*i), {}, judge(Interval(*i)))
     for i in intervals
   ]
-  assert rules.positive_and_one_clear(contrasts) is verdict
+  assert verdicts.positive_and_one_clear(contrasts) is verdict
 
 
 def test_one_failed_contrast_decides_and_one_missing_leaves_open():
   def verdict(*found):
-    contrasts = [rules.Contrast("", "", None, {}, v) for v in found]
-    return rules.every(contrasts)
+    contrasts = [verdicts.Contrast("", "", None, {}, v) for v in found]
+    return verdicts.every(contrasts)
 
   good, bad = Verdict.REPRODUCED, Verdict.NOT_REPRODUCED
   absent, open_ = Verdict.NOT_MEASURED, Verdict.INCONCLUSIVE

@@ -10,11 +10,11 @@ import pytest
 from absl import flags as absl_flags
 from jax.sharding import AbstractMesh
 
-from experiments.stage1_entropy import checks
 from experiments.stage1_entropy import config as study
 from jaxvlm import config as configs
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.sharding import AXES
+from jaxvlm.study import checks
 
 # Fixtures of the study's command and of a folder as the scripts expect it.
 from tests.experiments.stage1_run_test import (  # noqa: F401

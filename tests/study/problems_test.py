@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from experiments.stage1_entropy import config as settings
-from experiments.stage1_entropy import problems, record
-from experiments.stage1_entropy.config import Dataset
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
 from jaxvlm.data import images, layout
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import VisionLayout
+from jaxvlm.study import problems, record
+from jaxvlm.study.config import Dataset
 
 LONG = "<think>" + "so it goes " * 200 + "</think> \\boxed{3}"
 

@@ -8,14 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.stage1_entropy import programs
-from experiments.stage1_entropy.config import (
-  ARMS,
-  Dataset,
-  GRPOConfig,
-  StageConfig,
-  StudyConfig,
-)
 from jaxvlm.data import chat as chats
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, check_buckets
@@ -25,6 +17,14 @@ from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import Config
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import check_mesh, check_rows
+from jaxvlm.study import programs
+from jaxvlm.study.config import (
+  ARMS,
+  Dataset,
+  GRPOConfig,
+  StageConfig,
+  StudyConfig,
+)
 from jaxvlm.tokenstats import check_temperature
 from jaxvlm.train import optimizer
 

@@ -4,10 +4,10 @@ import functools
 
 import jax
 
-from experiments.stage1_entropy.lab import Draws, Lab
 from jaxvlm.data import pipeline
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sharding import shard_batch
+from jaxvlm.study.lab import Draws, Lab
 from jaxvlm.train import carry as carries
 from jaxvlm.train import experience, loop, objectives
 from jaxvlm.typing import Batch

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.stage1_entropy.lab import Draws, Lab
 from jaxvlm.data import images
 from jaxvlm.rewards import geometry3k_reward
+from jaxvlm.study.lab import Draws, Lab
 from jaxvlm.train import experience
 from jaxvlm.typing import Params
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from experiments.stage1_entropy import config, programs
+from experiments.stage1_entropy import config
 from jaxvlm import assets
+from jaxvlm.study import programs
 from jaxvlm.tools import folder
 
 

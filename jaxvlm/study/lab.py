@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import jax
 
-from experiments.stage1_entropy.config import StageConfig, StudyConfig
-from experiments.stage1_entropy.problems import Problems
-from experiments.stage1_entropy.programs import Programs
 from jaxvlm.data import pipeline
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.plan import Plan
 from jaxvlm.eval import harness
 from jaxvlm.sampling import root_key
 from jaxvlm.sharding import shard_batch
+from jaxvlm.study.config import StageConfig, StudyConfig
+from jaxvlm.study.problems import Problems
+from jaxvlm.study.programs import Programs
 from jaxvlm.train import experience
 from jaxvlm.typing import Params
 

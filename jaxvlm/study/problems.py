@@ -5,7 +5,6 @@ import logging
 import pathlib
 from collections.abc import Sequence
 
-from experiments.stage1_entropy.config import Dataset, StudyConfig
 from jaxvlm.data import diagrams, images, surveys
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
@@ -14,6 +13,7 @@ from jaxvlm.data.rows import Bucket, Encoder, Row, Survey
 from jaxvlm.data.sources import geometry3k
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.eval.harness import ProblemSet, make_problem_set
+from jaxvlm.study.config import Dataset, StudyConfig
 
 
 @dataclasses.dataclass(frozen=True)

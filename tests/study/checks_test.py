@@ -5,12 +5,12 @@ import typing
 
 import pytest
 
-from experiments.stage1_entropy import checks
 from experiments.stage1_entropy import config as settings
-from experiments.stage1_entropy.config import Dataset, StudyConfig
 from jaxvlm import assets
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.sharding import MeshConfig
+from jaxvlm.study import checks
+from jaxvlm.study.config import Dataset, StudyConfig
 
 NAN, INF = float("nan"), float("inf")
 

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from experiments.stage1_entropy import checks, config, record
+from experiments.stage1_entropy import config
+from jaxvlm.study import checks, record
 
 replace = dataclasses.replace
 LAPTOP = config.laptop()

@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 
-from experiments.stage1_entropy.config import StageConfig, StudyConfig
 from jaxvlm import __version__
 from jaxvlm import config as configs
 from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.sharding import MeshConfig, device_layout
+from jaxvlm.study.config import StageConfig, StudyConfig
 
 STAGES = ("sft_early", "sft_over", "opd", "grpo")
 # Calls with one workdir share all other settings, but for lengths.

@@ -12,17 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments.stage1_entropy.config import (
-  GRPOConfig,
-  StageConfig,
-  StudyConfig,
-)
 from jaxvlm.data.chat import Chat
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rollout import Generate, Slots, make_generate, make_refill
 from jaxvlm.sampling import Sampling
+from jaxvlm.study.config import (
+  GRPOConfig,
+  StageConfig,
+  StudyConfig,
+)
 from jaxvlm.train import freeze, objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import make_train_step

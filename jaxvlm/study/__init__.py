@@ -1,0 +1,1 @@
+"""What studies share: settings, one trained stage, results, claims, pages."""
