@@ -6,6 +6,8 @@ WORKDIR ?= runs/stage1_entropy
 QUICK ?= 0
 SEEDS ?= 1
 FLAGS ?=
+OLD ?= HEAD~1
+NEW ?= HEAD
 # The versions that jax and setup.py accept.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
@@ -14,7 +16,7 @@ ifneq ($(QUICK),$(firstword $(quick) $(filter 0 no false off n,$(QUICK))))
 $(error QUICK is '$(QUICK)', expected 1 or 0, yes or no, true or false)
 endif
 
-.PHONY: lab test test-slow lint bench pods nano world clean
+.PHONY: lab test test-slow lint bench golden pods nano world clean
 
 # A .venv of another Python, or one that was left half made, is made again.
 usable := $(shell $(BIN)/python -c 'import pip; $(FITS)' 2>&1 && echo yes)
@@ -57,6 +59,11 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	for file in benchmarks/*.py; do \
 	  $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
+
+# Runs short studies with two commits and compares them, bit by bit:
+# make golden OLD=HEAD~1 NEW=HEAD
+golden: $(VENV)/.installed
+	$(BIN)/python scripts/golden.py $(OLD) $(NEW)
 
 # Compiles the matrix of cells for TPU slices; docs/pods.md. Resumable.
 pods: $(VENV)/.installed
