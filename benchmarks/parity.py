@@ -11,7 +11,8 @@ import sys
 import jax
 import numpy as np
 
-from jaxvlm.models.qwen2_5_vl import names
+from jaxvlm.models import names
+from jaxvlm.models.qwen2_5_vl import FAMILY
 from tests.models import qwen2_5_vl_parity_test as parity
 
 
@@ -32,7 +33,7 @@ def row(name: str) -> list[str]:
   pairs = zip(layers, states.layers, strict=True)
   hidden = max(_largest(a[real], b[real]) for a, b in pairs)
   found = _largest(logits[real], states.logits.detach().numpy()[real])
-  ours = dict(names.state_dict(setup.config, gradient))
+  ours = dict(names.state_dict(FAMILY.naming(setup.config), gradient))
   relative = max(
     np.linalg.norm(ours[k] - theirs[k])
     / max(np.linalg.norm(np.asarray(theirs[k])), 1e-12)

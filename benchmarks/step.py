@@ -6,7 +6,7 @@
 SFT with all parameters trained, one prompt with a picture and its completion,
 4,096 tokens in all by default; bfloat16 products. One synthetic batch is used
 again and again; the first steps do not count, the rest give the median. FLOPs
-are the model's (`models.qwen2_5_vl.flops`): three times the forward pass,
+are the model's (`models.flops`): three times the forward pass,
 causal attention as a triangle, no recomputation. The ceiling is the best of a
 few square matrix products timed in the same process.
 """
@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvlm import assets, sharding
+from jaxvlm import assets, models, sharding
 from jaxvlm.data import layout
 from jaxvlm.data.rows import Bucket, EncodedPrompt, collate_prompts
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import Config, flops
+from jaxvlm.models.flops import Shapes
+from jaxvlm.models.qwen2_5_vl import Config
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import programs
@@ -80,7 +80,7 @@ def random_batch(s: Setting, side: int) -> Batch:
 
 def start(s: Setting, mesh: jax.sharding.Mesh) -> TrainState:
   """Returns a state with random parameters, made where it lies."""
-  params = qwen2_5_vl.init_sharded(s.model, jax.random.key(0), mesh)
+  params = models.init_sharded(s.model, jax.random.key(0), mesh)
   params = jax.jit(lambda p: master_params(s.optimizer, p), donate_argnums=0)(
     params
   )
@@ -179,10 +179,11 @@ def main() -> None:
     times = seconds(run, f.repeats)
     del state
     top = ceiling()
-  shapes = flops.Shapes(
+  shapes = Shapes(
     s.prompts, s.group, s.prompt_tokens, s.completion_tokens, s.patches
   )
-  work = 3 * flops.forward(s.model, shapes, vocab_size=s.vocab_size).total
+  once = models.forward_flops(s.model, shapes, vocab_size=s.vocab_size)
+  work = 3 * once.total
   median = statistics.median(times)
   rate = work / median / jax.device_count()
   tokens = s.prompts * (s.prompt_tokens + s.group * s.completion_tokens)

@@ -14,7 +14,7 @@ import warnings
 import jax
 import numpy as np
 
-from jaxvlm import assets
+from jaxvlm import assets, models
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
@@ -140,10 +140,10 @@ def check_parameters(mesh):
   """Raises unless parameters made or read in pieces are the same ones."""
   folder = assets.folder("nano-base")
   _, expected = qwen2_5_vl.load_pretrained(folder)
-  _, found = qwen2_5_vl.load_sharded(folder, mesh)
+  _, found = models.load_sharded(folder, mesh)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
   key = jax.random.key(0)
-  made = qwen2_5_vl.init_sharded(tiny.CONFIG, key, mesh)
+  made = models.init_sharded(tiny.CONFIG, key, mesh)
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-6),
     made,

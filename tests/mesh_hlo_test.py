@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import partition, presets
+from jaxvlm.models import partition, qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import hlo, hlo_text, programs, topology

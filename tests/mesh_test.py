@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import convert, names
+from jaxvlm import models
+from jaxvlm.models import folder, names, qwen2_5_vl
 from jaxvlm.sharding import MeshConfig, make_mesh
 from tests import compiling, tiny
 
@@ -70,7 +70,7 @@ def test_folder_onto_a_mesh_of_one(tmp_path):
   config = tiny.write_folder(tmp_path)
   mesh = make_mesh(MeshConfig(), jax.devices()[:1])
   for dtype in (np.float32, jnp.bfloat16, None):
-    found_config, found = qwen2_5_vl.load_sharded(tmp_path, mesh, dtype)
+    found_config, found = models.load_sharded(tmp_path, mesh, dtype)
     _, expected = qwen2_5_vl.load_pretrained(tmp_path, dtype)
     assert found_config == config
     jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -91,8 +91,8 @@ def test_a_piece_is_read_and_no_more(tmp_path):
       read.append(self.stored[index].nbytes)
       return self.stored[index]
 
-  config, where = convert._open(tmp_path)
-  for entry in names.entries_of(config, set(where)):
+  config, where = folder._open(qwen2_5_vl.FAMILY, tmp_path)
+  for entry in names.entries_of(qwen2_5_vl.FAMILY.naming(config), set(where)):
     slices = []
     for name in entry.names:
       handle, stored = where[name]
@@ -105,7 +105,7 @@ def test_a_piece_is_read_and_no_more(tmp_path):
       index = [slice(None)] * value.ndim
       index[axis] = slice(half, 2 * half)
       read.clear()
-      found = convert._read_piece(entry, slices, tuple(index))
+      found = folder._read_piece(entry, slices, tuple(index))
       np.testing.assert_array_equal(found, value[tuple(index)])
       exact = entry.path != "visual/patch_embed/kernel" or axis == 1
       assert sum(read) == (found.nbytes if exact else value.nbytes)

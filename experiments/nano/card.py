@@ -6,11 +6,11 @@ import subprocess
 import jax
 
 from experiments.nano.config import NanoConfig
+from jaxvlm import models
 from jaxvlm.data import diagrams
 from jaxvlm.data.rows import Encoder
 from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval import harness
-from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
@@ -24,10 +24,10 @@ _SAMPLES = 4
 
 def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
   """Returns scores at temperature 1 by problem set, as stored (bf16)."""
-  config, params = load_pretrained(folder)
+  config, params = models.load_pretrained(folder)
   chat = encoder.chat
   generate = make_generate(
-    bind(config),
+    models.bind(config),
     group=_SAMPLES,
     sampling=Sampling(),
     max_new_tokens=encoder.max_new_tokens,

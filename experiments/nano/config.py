@@ -33,7 +33,7 @@ class NanoConfig:
 
   Attributes:
     name: folder under jaxvlm/assets.
-    width, heads, layers, vision_width: see `presets.nano`.
+    width, heads, layers, vision_width: see `jaxvlm.models.nano`.
     split: seeds and families of the corpus.
     mixture: how the corpus answers.
     prompts: pictures per step.

@@ -20,7 +20,7 @@ from experiments.nano import card
 from experiments.nano import config as settings
 from experiments.nano.config import NanoConfig
 from jaxvlm import config as configs
-from jaxvlm import program
+from jaxvlm import models, program
 from jaxvlm.data import chat as chats
 from jaxvlm.data import (
   diagrams,
@@ -32,7 +32,6 @@ from jaxvlm.data import (
 from jaxvlm.data.plan import Plan
 from jaxvlm.data.rows import Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
-from jaxvlm.models.qwen2_5_vl import model, presets, save_pretrained
 from jaxvlm.train import loop, objectives, preemption
 from jaxvlm.train.freeze import merge_params, split_params, with_frozen
 from jaxvlm.train.optimizer import make_optimizer, master_params
@@ -57,7 +56,7 @@ def build_tokenizer(folder: pathlib.Path) -> None:
   # The chat template's own words should be single tokens, too.
   corpus += ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 400
   tokenizer.build(corpus, folder, vocab_size=settings.VOCAB_SIZE)
-  chat = chats.load(folder, presets.QWEN_3B.layout)
+  chat = chats.load(folder, models.PRESETS["3b"].layout)
   pictures = processor.PictureSettings(settings.PIXELS)
   folder_files.complete(folder, dataclasses.replace(chat, pictures=pictures))
 
@@ -68,9 +67,9 @@ def train(
   """Trains one model and writes its folder."""
   folder = out / nano.name
   build_tokenizer(folder)
-  vision = presets.QWEN_3B.layout
+  vision = models.PRESETS["3b"].layout
   special = chats.load(folder, vision).tokenizer.get_added_vocab()
-  config = presets.nano(
+  config = models.nano(
     width=nano.width,
     heads=nano.heads,
     layers=nano.layers,
@@ -89,7 +88,7 @@ def train(
   plan = Plan((0,) * count, nano.prompts, nano.seed)
   source = pipeline.BatchSource(everything, plan, encode, nano.steps)
 
-  bound = model.bind(config)
+  bound = models.bind(config)
   functions = bound._replace(
     # Unrolled layers: at this size a scan costs more than it saves.
     forward=lambda p, b: bound.forward(bound.unstack(p), b)
@@ -103,7 +102,7 @@ def train(
   # White paper is a constant in 1,176 inputs, along which one Adam step moves
   # every activation at once: the patch projection stays random.
   params, frozen = split_params(
-    model.init(config, jax.random.key(nano.seed)), "visual/patch_embed"
+    models.init(config, jax.random.key(nano.seed)), "visual/patch_embed"
   )
 
   def make_inputs(start: int) -> loop.Inputs:
@@ -130,7 +129,7 @@ def train(
     lambda x: np.asarray(x.astype(jnp.bfloat16)),
     merge_params(state.trainable, frozen),
   )
-  save_pretrained(folder, config, stored)
+  models.save_pretrained(folder, config, stored)
   weights = (folder / "model.safetensors").read_bytes()
   scores = card.score(folder, encode)
   (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")

@@ -12,7 +12,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvlm import distributed
 from jaxvlm.eval import harness
-from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.rollout import Generate, empty_samples
 from jaxvlm.study import inputs, showcase
@@ -204,7 +203,7 @@ def _run(
     init_state(
       master_params(stage.optimizer, params),
       make_optimizer(stage.optimizer),
-      rules=RULES,
+      rules=lab.programs.rules,
     )._replace(carry=carry),
     step,
     frozen,

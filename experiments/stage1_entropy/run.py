@@ -8,20 +8,18 @@ number of the paper that is not published stays our choice (`config.py`).
 import contextlib
 import pathlib
 import sys
+from typing import Any
 
 import jax
 from absl import flags
 
 from experiments.stage1_entropy import arms, notes, report, summary
 from experiments.stage1_entropy import config as settings
-from jaxvlm import __version__, assets, distributed, program
+from jaxvlm import __version__, assets, distributed, models, program
 from jaxvlm import config as configs
 from jaxvlm import lock as locks
 from jaxvlm.data import chat as chats
-from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.quantize import quantize_int8
-from jaxvlm.models.qwen2_5_vl import load_sharded
-from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.sharding import (
   MeshConfig,
   device_layout,
@@ -76,8 +74,8 @@ def _study(
 ) -> pathlib.Path:
   student_dir = config.model_dir or assets.folder("nano-base")
   teacher_dir = config.teacher_dir or assets.folder("nano-teacher")
-  student = qwen2_5_vl.check_pretrained(student_dir)
-  teacher = qwen2_5_vl.check_pretrained(teacher_dir)
+  student = models.check_pretrained(student_dir)
+  teacher = models.check_pretrained(teacher_dir)
   chat = chats.load(student_dir, student.layout)
   checks.check_folder(student_dir, student, chat)
   checks.check_tokens(chat, chats.load(teacher_dir, teacher.layout))
@@ -96,8 +94,8 @@ def _study(
   # A teacher, and the base of adapters, are kept in the compute type.
   compute = jax.numpy.bfloat16 if config.bfloat16 else jax.numpy.float32
   stored = compute if config.lora_rank else jax.numpy.float32
-  _, base = load_sharded(student_dir, mesh, stored)
-  _, teacher_params = load_sharded(teacher_dir, mesh, compute)
+  base = models.load_sharded(student_dir, mesh, stored)
+  teacher_params = models.load_sharded(teacher_dir, mesh, compute)
   base, teacher_params = _forms(config, mesh, base, teacher_params)
   if distributed.is_writer():
     record.write(config, workdir, found.evaluation)
@@ -110,8 +108,8 @@ def _study(
       teacher=teacher_params,
       identity={
         "settings": record.digest(config),
-        "student": qwen2_5_vl.fingerprint(student_dir),
-        "teacher": qwen2_5_vl.fingerprint(teacher_dir),
+        "student": models.fingerprint(student_dir),
+        "teacher": models.fingerprint(teacher_dir),
         "tokenizer": chat.fingerprint,
         "data": found.traces.digest + found.prompts.digest,
         "problems": "".join(p.digest for p in found.evaluation),
@@ -131,20 +129,33 @@ def _study(
 
 
 def _forms(
-  config: StudyConfig, mesh: jax.sharding.Mesh, base: Params, teacher: Params
+  config: StudyConfig,
+  mesh: jax.sharding.Mesh,
+  student: tuple[Any, Params],
+  teacher: tuple[Any, Params],
 ) -> tuple[Params, Params]:
-  """Returns student and teacher with adapters and in 8 bits, if asked for."""
+  """Returns student and teacher with adapters and in 8 bits, if asked for.
 
-  def cut(function, *trees):
-    shapes = jax.eval_shape(function, *trees)
-    where = partition(mesh, shapes, RULES)
-    return jax.jit(function, out_shardings=where)(*trees)
+  Args:
+    config: of the study.
+    mesh: on which they lie.
+    student: configuration of the model and its parameters.
+    teacher: likewise.
+  """
 
+  def cut(function, model, tree):
+    shapes = jax.eval_shape(function, tree)
+    where = partition(mesh, shapes, models.partition_rules(model))
+    return jax.jit(function, out_shardings=where)(tree)
+
+  (_, base), (_, taught) = student, teacher
   if config.int8_teacher:
-    teacher = cut(lambda tree: quantize_int8(tree, ""), teacher)
+    taught = cut(lambda tree: quantize_int8(tree, ""), *teacher)
   if config.lora_rank:
-    base = merge_params(base, cut(lambda tree: adapters(config, tree), base))
-  return base, teacher
+    base = merge_params(
+      base, cut(lambda tree: adapters(config, tree), *student)
+    )
+  return base, taught
 
 
 def cache_programs(folder: pathlib.Path) -> None:

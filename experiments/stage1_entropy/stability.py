@@ -24,12 +24,11 @@ import optax
 from absl import app, flags
 
 from experiments.stage1_entropy import arms, config
-from jaxvlm import assets
+from jaxvlm import assets, models
 from jaxvlm.data import chat as chats
 from jaxvlm.data.diagrams import IN_DOMAIN, Split
 from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval import harness
-from jaxvlm.models import qwen2_5_vl
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sharding import MeshConfig, make_mesh
 from jaxvlm.study import inputs, problems
@@ -102,7 +101,7 @@ class _Tuning:
     self.study = config.laptop()
     mesh = make_mesh(MeshConfig())
     folder = assets.folder("nano-base")
-    student, base = qwen2_5_vl.load_sharded(folder, mesh, jnp.float32)
+    student, base = models.load_sharded(folder, mesh, jnp.float32)
     self.chat = chats.load(folder, student.layout)
     found = problems.load(self.study, self.chat)
     self.problems = harness.make_problem_set(

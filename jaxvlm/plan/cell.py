@@ -7,13 +7,14 @@ import pathlib
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from jaxvlm import sharding
+from jaxvlm import models, sharding
 from jaxvlm.models import attention
-from jaxvlm.models.qwen2_5_vl import flops as model_flops
+from jaxvlm.models import flops as model_flops
 from jaxvlm.plan import (
   advice,
   checks,
@@ -165,7 +166,7 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
       return _misfit(setting, slice_, mesh, program, str(e))
     done, busy = time.perf_counter(), time.process_time() - busy
   executed = jaxpr_flops.count_jaxpr(
-    traced.jaxpr, trips=program.trips, shares=_full_attention(setting)
+    traced.jaxpr, trips=program.trips, shares=_shares(setting)
   )
   memory = _memory(program, compiled.memory_analysis(), slice_.chip.hbm)
   if memory.peak > memory.hbm:
@@ -261,18 +262,18 @@ def _memory(program, analysis: Any, hbm: int) -> Memory:
   )
 
 
-def _full_attention(setting: Setting) -> tuple[float, float]:
-  """Returns how often a vision layer is (windowed, full)."""
-  vision = setting.model.vision
-  full = len(vision.fullatt_block_indexes) / vision.depth
-  return 1 - full, full
+def _shares(setting: Setting) -> Sequence[float] | None:
+  """Returns how often a layer of the tower takes each of its branches."""
+  tower = models.family_of(setting.model).tower
+  return None if tower is None else tower.shares(setting.model)
 
 
 def _flops(s: Setting, executed: float) -> Flops:
   shapes = model_flops.Shapes(
     s.prompts, s.group, s.prompt_tokens, s.completion_tokens, s.patches
   )
-  count = model_flops.rollout if s.task is Task.ROLLOUT else model_flops.forward
+  rollout = s.task is Task.ROLLOUT
+  count = models.rollout_flops if rollout else models.forward_flops
   once = count(s.model, shapes, vocab_size=s.vocab_size)
   frozen = 0.0
   if s.teacher is not None:
@@ -281,7 +282,7 @@ def _flops(s: Setting, executed: float) -> Flops:
     frozen += once.total
   # Forward 1; backward 1 toward what comes before, 1 for the matrix itself.
   matrix = 0 if s.lora_rank else 1
-  back = 0 if s.task is Task.ROLLOUT else 1
+  back = 0 if rollout else 1
   vision = 1 if s.freeze_vision else 1 + back * (1 + matrix)
   rest = 1 + back * (1 + matrix)
   trained = once.scaled(vision, rest, rest)

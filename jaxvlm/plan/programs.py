@@ -13,10 +13,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxvlm import sharding
-from jaxvlm.models import lora, qwen2_5_vl
+from jaxvlm import models, sharding
+from jaxvlm.models import lora
 from jaxvlm.models.quantize import quantize_int8
-from jaxvlm.models.qwen2_5_vl import Config, partition
 from jaxvlm.plan.setting import ON_POLICY, REFERENCED, Setting, Task
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
@@ -103,6 +102,7 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
   model = _bind(s.model, s)
   teacher = _bind(s.teacher, s) if s.teacher else None
   objective, totals = _OBJECTIVES[s.task](s, model, teacher)
+  rules = models.partition_rules(s.model)
   params = _params(s.model, s)
   trainable, frozen = _trained_part(s, params)
   if s.task in REFERENCED and s.lora_rank:
@@ -122,10 +122,12 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
     lambda tree: init_state(master_params(s.optimizer, tree), optimizer),
     trainable,
   )
-  state = _with(state, state_sharding(mesh, state, partition.RULES))
+  state = _with(state, state_sharding(mesh, state, rules))
   frozen = {
     name: _placed(
-      mesh, jax.eval_shape(lambda x: freeze.stored_as(x, jnp.bfloat16), tree)
+      mesh,
+      jax.eval_shape(lambda x: freeze.stored_as(x, jnp.bfloat16), tree),
+      models.partition_rules(s.teacher) if name == "teacher" else rules,
     )
     for name, tree in frozen.items()
   }
@@ -135,7 +137,7 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
     totals,
     optimizer,
     micro_batches=s.micro_batches,
-    rules=partition.RULES,
+    rules=rules,
   )
   return Program(
     step,
@@ -186,7 +188,7 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
     lambda tree: freeze.stored_as(tree, s.optimizer.master.dtype),
     _params(s.model, s),
   )
-  params = _placed(mesh, params)
+  params = _placed(mesh, params, models.partition_rules(s.model))
   prompts = _prompts(s, mesh)
   key = _everywhere(mesh, jax.eval_shape(lambda: jax.random.key(0)))
   ids = _rows(mesh, jax.ShapeDtypeStruct((s.prompts,), jnp.int32))
@@ -198,16 +200,16 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
   )
 
 
-def _bind(config: Config, s: Setting) -> Model:
-  return qwen2_5_vl.bind(config, dtype=jnp.bfloat16, remat=s.remat)
+def _bind(config: Any, s: Setting) -> Model:
+  return models.bind(config, dtype=jnp.bfloat16, remat=s.remat)
 
 
-def _params(config: Config, s: Setting) -> Params:
+def _params(config: Any, s: Setting) -> Params:
   """Returns the shapes of a model's parameters, float32."""
-  params = jax.eval_shape(lambda: qwen2_5_vl.init(config, jax.random.key(0)))
+  params = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
   if s.scan:
     return params
-  return jax.eval_shape(qwen2_5_vl.bind(config).unstack, params)
+  return jax.eval_shape(models.bind(config).unstack, params)
 
 
 def _waiting(params: Params, s: Setting) -> Params:
@@ -217,9 +219,9 @@ def _waiting(params: Params, s: Setting) -> Params:
   return jax.eval_shape(lambda tree: quantize_int8(tree, ""), params)
 
 
-def _placed(mesh: Mesh, tree: PyTree) -> PyTree:
-  """Returns shapes with the shardings of the model's partition table."""
-  return _with(tree, sharding.partition(mesh, tree, partition.RULES))
+def _placed(mesh: Mesh, tree: PyTree, rules: sharding.Rules) -> PyTree:
+  """Returns shapes with the shardings of a model's partition table."""
+  return _with(tree, sharding.partition(mesh, tree, rules))
 
 
 def _everywhere(mesh: Mesh, tree: PyTree) -> PyTree:

@@ -3,8 +3,9 @@
 import dataclasses
 import enum
 import pathlib
+from typing import Any
 
-from jaxvlm.models.qwen2_5_vl import Config, presets
+from jaxvlm import models
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig
@@ -12,13 +13,6 @@ from jaxvlm.train.optimizer import OptimizerConfig
 # Words of the Qwen2.5 tokenizer, special tokens included; the heads of the
 # published models are padded beyond, each differently.
 TOKENIZER_SIZE = 151_665
-
-MODELS = {
-  "3b": presets.QWEN_3B,
-  "7b": presets.QWEN_7B,
-  "32b": presets.QWEN_32B,
-  "72b": presets.QWEN_72B,
-}
 
 
 class Task(enum.Enum):
@@ -67,11 +61,11 @@ class Setting:
     scan: layers in a loop; False unrolls them (to compare).
   """
 
-  model: Config
+  model: Any
   task: Task
   topology: str
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-  teacher: Config | None = None
+  teacher: Any = None
   prompts: int = 64
   group: int = 1
   prompt_tokens: int = 1024
@@ -168,20 +162,20 @@ class Setting:
     )
 
 
-def load_model(name: str) -> Config:
+def load_model(name: str) -> Any:
   """Returns a preset by its name, or the config.json of a folder.
 
   Raises:
     ValueError: neither.
   """
-  if name.lower() in MODELS:
-    return MODELS[name.lower()]
+  if name.lower() in models.PRESETS:
+    return models.PRESETS[name.lower()]
   if not (pathlib.Path(name) / "config.json").is_file():
     raise ValueError(
-      f"model is {name!r}, expected one of {', '.join(MODELS)} or a folder"
-      " with a config.json"
+      f"model is {name!r}, expected one of {', '.join(models.PRESETS)}, or a"
+      " folder with a config.json"
     )
-  return Config.from_folder(name)
+  return models.read_config(name)
 
 
 def _check(ok: bool, message: str) -> None:

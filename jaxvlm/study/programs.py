@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxvlm import models
 from jaxvlm.data.chat import Chat
-from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
-from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rollout import Generate, Slots, make_generate, make_refill
 from jaxvlm.sampling import Sampling
+from jaxvlm.sharding import Rules
 from jaxvlm.study.config import (
   GRPOConfig,
   StageConfig,
@@ -38,12 +38,14 @@ class Programs:
     rollouts: stage name -> jitted sampler.
     evaluate: jitted sampler of the evaluation.
     evaluate_teacher: the same for the teacher's architecture.
+    rules: how the student's parameters are cut.
   """
 
   steps: Mapping[str, Callable]
   rollouts: Mapping[str, Generate]
   evaluate: Generate
   evaluate_teacher: Generate
+  rules: Rules
 
 
 def compute_type(study: StudyConfig) -> Any:
@@ -53,7 +55,7 @@ def compute_type(study: StudyConfig) -> Any:
 
 def functions(config: Any, study: StudyConfig) -> Model:
   """Returns the model's functions, unrolled where a scan does not pay."""
-  bound = qwen2_5_vl.bind(config, dtype=compute_type(study), remat=study.remat)
+  bound = models.bind(config, dtype=compute_type(study), remat=study.remat)
   if study.scan_layers:
     return bound
   return bound._replace(forward=lambda p, b: bound.forward(bound.unstack(p), b))
@@ -76,6 +78,7 @@ def make_programs(
   """Builds every program; nothing is compiled before its first call."""
   model, teach = functions(student, study), functions(teacher, study)
   vocab = {"vocab_size": chat.vocab_size}
+  rules = models.partition_rules(student)
 
   def options(group: int, temperature: float) -> dict[str, Any]:
     return {
@@ -109,7 +112,7 @@ def make_programs(
       objectives.count,
       make_optimizer(optimizer),
       micro_batches=micro_batches,
-      rules=RULES,
+      rules=rules,
       norm_depth=study.grad_norm_depth,
     )
 
@@ -137,4 +140,5 @@ def make_programs(
     },
     evaluate=sampler(model, e.samples, e.temperature),
     evaluate_teacher=sampler(teach, e.samples, e.temperature),
+    rules=rules,
   )

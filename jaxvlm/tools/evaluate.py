@@ -24,7 +24,7 @@ from jaxvlm.diagnostics import bootstrap_interval
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.eval import harness
 from jaxvlm.eval.harness import Evaluation, ProblemSet
-from jaxvlm.models.qwen2_5_vl import fingerprint
+from jaxvlm.models import fingerprint
 from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sampling import Sampling, root_key
 from jaxvlm.tools import compute, shapes

@@ -8,17 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvlm import assets
+from jaxvlm import assets, models
 from jaxvlm.data import chat as chats
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.rows import Picture, empty_completions
-from jaxvlm.models.qwen2_5_vl import (
-  Config,
-  bind,
-  check_chat,
-  load_pretrained,
-  load_sharded,
-)
 from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.rollout.generate import Generate
@@ -32,7 +25,7 @@ NANO = ("nano-base", "nano-teacher")
 class Folder:
   """A loaded Hugging Face folder."""
 
-  config: Config
+  config: Any
   params: Params
   chat: Chat
 
@@ -41,7 +34,7 @@ class Folder:
   ) -> Generate:
     """Returns a jitted sampler of this model."""
     return make_generate(
-      bind(self.config, **kwargs),
+      models.bind(self.config, **kwargs),
       group=group,
       sampling=sampling,
       max_new_tokens=max_new_tokens,
@@ -75,7 +68,9 @@ class Folder:
     ready = prepare(
       self.chat, request, max_positions=self.config.max_position_embeddings
     )
-    return answer(bind(self.config, **kwargs), self.params, self.chat, ready)
+    return answer(
+      models.bind(self.config, **kwargs), self.params, self.chat, ready
+    )
 
 
 def locate(path: str) -> pathlib.Path:
@@ -94,12 +89,12 @@ def locate(path: str) -> pathlib.Path:
   return pathlib.Path(path)
 
 
-def describe(path: str) -> tuple[Config, Chat]:
+def describe(path: str) -> tuple[Any, Chat]:
   """Loads what a folder holds besides weights."""
   where = locate(path)
-  config = Config.from_folder(where)
+  config = models.read_config(where)
   chat = chats.load(where, config.layout)
-  check_chat(where, config, chat)
+  models.check_chat(where, config, chat)
   return config, chat
 
 
@@ -118,7 +113,7 @@ def load(
   _, chat = describe(path)  # what is missing is said before the weights
   where = locate(path)
   if mesh is None:
-    config, params = load_pretrained(where, dtype)
+    config, params = models.load_pretrained(where, dtype)
   else:
-    config, params = load_sharded(where, mesh, dtype)
+    config, params = models.load_sharded(where, mesh, dtype)
   return Folder(config, params, chat)

@@ -12,7 +12,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 from absl import flags
 
 from jaxvlm import config as configs
-from jaxvlm import program, sharding
+from jaxvlm import models, program, sharding
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, search, setting, table, topology
 from jaxvlm.plan.setting import Setting, Task
@@ -20,7 +20,7 @@ from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
 
 _MODEL = configs.define_path(
-  "model", "7b", f"{', '.join(setting.MODELS)}, or a folder with config.json"
+  "model", "7b", f"{', '.join(models.PRESETS)}, or a folder with config.json"
 )
 _TEACHER = configs.define_path("teacher", "", "of opd; as --model")
 _OBJECTIVE = flags.DEFINE_enum_class(

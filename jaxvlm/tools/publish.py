@@ -9,11 +9,10 @@ import shutil
 
 import jax
 
-from jaxvlm import distributed, sharding
+from jaxvlm import distributed, models, sharding
 from jaxvlm.data import chat as chats
 from jaxvlm.data import folder_files
-from jaxvlm.models import lora, qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl.partition import RULES
+from jaxvlm.models import lora
 from jaxvlm.train import trained
 from jaxvlm.typing import Params
 
@@ -66,25 +65,26 @@ def export(
       f"out is {out}, the folder that the run began with; expected another:"
       " the checkpoint may need it again"
     )
+  rules = models.partition_rules(models.read_config(model))
   found, identity, tree = trained.load_trained(
-    checkpoints, mesh, RULES, step=step
+    checkpoints, mesh, rules, step=step
   )
   student = identity.get("student")
-  if student not in (None, qwen2_5_vl.fingerprint(model)):
+  if student not in (None, models.fingerprint(model)):
     raise ValueError(
       f"{checkpoints}: step {found} was trained from other weights than"
       f" {model} holds; give the run's --model_dir"
     )
-  config, base = qwen2_5_vl.load_sharded(model, mesh, None)
+  config, base = models.load_sharded(model, mesh, None)
   chats.load(model, config.layout)  # before anything is written
   shapes = jax.eval_shape(joined, base, tree)
   with jax.set_mesh(mesh):
     params = jax.jit(
       joined,
-      out_shardings=sharding.partition(mesh, shapes, RULES),
+      out_shardings=sharding.partition(mesh, shapes, rules),
       donate_argnums=0,
     )(base, tree)
-  qwen2_5_vl.save_pretrained(out, config, params)
+  models.save_pretrained(out, config, params)
   if distributed.is_writer():
     for name in _BESIDE:
       if (model / name).is_file():

@@ -10,8 +10,7 @@ import jax
 from absl import flags
 
 from jaxvlm import config as configs
-from jaxvlm import program
-from jaxvlm.models.qwen2_5_vl import bind
+from jaxvlm import models, program
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.sampling import Sampling
 from jaxvlm.tools import compute, show
@@ -70,7 +69,7 @@ def main() -> None:
   mesh = compute.make_mesh(config)
   with jax.set_mesh(mesh):
     model = folders.load(_MODEL.value, config.dtype, mesh)
-    functions = bind(model.config, dtype=config.dtype)
+    functions = models.bind(model.config, dtype=config.dtype)
     _show(request, answer(functions, model.params, chat, ready))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from experiments.stage1_entropy import arms, config
 from experiments.stage1_entropy import run as study
-from jaxvlm import assets
+from jaxvlm import assets, models
 from jaxvlm.data.rows import HostBatch
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.plan import programs
@@ -76,6 +76,7 @@ def trained(c: config.StudyConfig, stage: str, monkeypatch):
       steps=dict.fromkeys(STAGES),
       rollouts=dict.fromkeys(STAGES),
       evaluate=None,
+      rules=models.partition_rules(MODEL),
     ),
   )
 
@@ -109,7 +110,7 @@ def trained(c: config.StudyConfig, stage: str, monkeypatch):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), made)
 
   def whole(base, teacher):
-    base, lab.teacher = study._forms(c, mesh, base, teacher)
+    base, lab.teacher = study._forms(c, mesh, (MODEL, base), (TEACHER, teacher))
     if stage == "grpo":
       arms.stage2(lab, "opd", base, pathlib.Path("/nowhere"))
     else:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxvlm import models
 from jaxvlm.data import chat as chats
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.tools import folder as folders
@@ -22,9 +23,9 @@ def model(tmp_path_factory):
 def test_the_files_of_one_folder_fit(model):
   folder, config = model
   chat = chats.load(folder, config.layout)
-  qwen2_5_vl.check_chat(folder, config, chat)
+  models.check_chat(folder, config, chat)
   padded = dataclasses.replace(config, vocab_size=config.vocab_size + 64)
-  qwen2_5_vl.check_chat(folder, padded, chat)  # as published models are
+  models.check_chat(folder, padded, chat)  # as published models are
 
 
 def test_what_does_not_fit_is_named(model):
@@ -32,12 +33,12 @@ def test_what_does_not_fit_is_named(model):
   chat = chats.load(folder, config.layout)
   other = dataclasses.replace(config, image_token_id=3)
   with pytest.raises(ValueError, match=f"{folder} .*image token .*expected 3"):
-    qwen2_5_vl.check_chat(folder, other, chat)
+    models.check_chat(folder, other, chat)
   coarse = dataclasses.replace(
     config, vision=dataclasses.replace(config.vision, window_size=112)
   )
   with pytest.raises(ValueError, match="geometry of pictures"):
-    qwen2_5_vl.check_chat(folder, coarse, chat)
+    models.check_chat(folder, coarse, chat)
 
 
 def test_tokens_without_a_row_are_named_before_anything_runs(model):

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxvlm import distributed
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import names
+from jaxvlm import distributed, models
+from jaxvlm.models import names, qwen2_5_vl
 from jaxvlm.sharding import MeshConfig, make_mesh
 
 TINY = {
@@ -180,9 +179,9 @@ def test_a_head_of_its_own_is_used_though_config_says_tied(tmp_path, caplog):
     one_number_changed(random_params(tiny())["model"]["embed_tokens"].copy()).T,
   )
   # Whoever asks for the config alone is told the same.
-  assert qwen2_5_vl.check_pretrained(tmp_path) == config
+  assert models.check_pretrained(tmp_path) == config
   mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-  cut_config, cut = qwen2_5_vl.load_sharded(tmp_path, mesh)
+  cut_config, cut = models.load_sharded(tmp_path, mesh)
   assert cut_config == config
   assert_bit_equal(jax.device_get(cut), loaded)
   # And a folder that is written says what it holds.
@@ -317,7 +316,7 @@ def test_a_broken_index_is_named(tmp_path, content, message):
   saved(tmp_path, shard_bytes=2000)
   (tmp_path / "model.safetensors.index.json").write_text(content)
   with pytest.raises(ValueError, match=message):
-    qwen2_5_vl.check_pretrained(tmp_path)
+    models.check_pretrained(tmp_path)
 
 
 def test_adapters_beside_the_weights_are_refused(tmp_path):
@@ -351,19 +350,19 @@ def test_a_fingerprint_knows_every_byte(tmp_path):
   params = random_params(config)
   qwen2_5_vl.save_pretrained(tmp_path, config, params)
   file = tmp_path / "model.safetensors"
-  before, content = qwen2_5_vl.fingerprint(tmp_path), file.read_bytes()
-  assert before == qwen2_5_vl.fingerprint(tmp_path)
+  before, content = models.fingerprint(tmp_path), file.read_bytes()
+  assert before == models.fingerprint(tmp_path)
   rewrite(tmp_path, lambda x: x | {MIDDLE: x[MIDDLE] * 2})
   mebibyte = 2**20
   after = file.read_bytes()
   assert len(after) == len(content) and after != content
   assert after[:mebibyte] == content[:mebibyte]
   assert after[-mebibyte:] == content[-mebibyte:]
-  assert qwen2_5_vl.fingerprint(tmp_path) != before
+  assert models.fingerprint(tmp_path) != before
   file.write_bytes(content)
-  assert qwen2_5_vl.fingerprint(tmp_path) == before
+  assert models.fingerprint(tmp_path) == before
   edit_config(tmp_path, rope_theta=3.0)
-  assert qwen2_5_vl.fingerprint(tmp_path) != before
+  assert models.fingerprint(tmp_path) != before
 
 
 MIDDLE = "model.language_model.layers.1.mlp.gate_proj.weight"

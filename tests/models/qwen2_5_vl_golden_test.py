@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import model, names, vision
+from jaxvlm.models import decoder, names, qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl import model, vision
 
 FOLDER = pathlib.Path(__file__).parents[3] / "shared/data/golden/tiny_qwen25vl"
 pytestmark = pytest.mark.skipif(
@@ -40,7 +40,10 @@ def loaded():
   weights = np.load(FOLDER / "weights.npz")
   stored = {names.canonical_name(name): name for name in weights}
   params = names.from_state_dict(
-    config, lambda name: weights[stored[name]], set(stored), np.float32
+    qwen2_5_vl.FAMILY.naming(config),
+    lambda name: weights[stored[name]],
+    set(stored),
+    np.float32,
   )
   io = numbers()
   fields = "input_ids", "attention_mask", "pixel_values", "image_grid_thw"
@@ -65,8 +68,10 @@ def states():
       window_slots=config.layout.window_slots,
     )
     embedded = model.embed_prompts(config, params, p)
-    _, layers = model.prompt_states(config, params, p, keep=lambda x, kv: x)
-    logits = model.logits(config, params, batch)
+    _, layers = decoder.prompt_states(
+      model.decoder(config), params, p, keep=lambda x, kv: x
+    )
+    logits = qwen2_5_vl.logits(config, params, batch)
     return tower, embedded[:, 0], layers[:, :, 0], logits
 
   return jax.device_get(run(params, batch))

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from jaxvlm.data import layout
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import model, names, vision
+from jaxvlm.models import decoder, names, qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl import FAMILY, model, vision
 from jaxvlm.models.remat import Remat
 from jaxvlm.typing import Batch
 from tests.reference import hf
@@ -168,7 +168,7 @@ def our_states(name: str):
   config, batch = setup.config, setup.batch
 
   def loss(params, batch, tokens, weights):
-    logits = model.logits(config, params, batch)
+    logits = qwen2_5_vl.logits(config, params, batch)
     return cross_entropy(logits, tokens, weights), logits
 
   @jax.jit
@@ -184,7 +184,9 @@ def our_states(name: str):
         p.patch_positions,
         window_slots=config.layout.window_slots,
       )
-    _, layers = model.prompt_states(config, params, p, keep=lambda x, kv: x)
+    _, layers = decoder.prompt_states(
+      model.decoder(config), params, p, keep=lambda x, kv: x
+    )
     gradient, logits = jax.grad(loss, has_aux=True)(
       params, batch, tokens, weights
     )
@@ -241,7 +243,8 @@ def test_every_hidden_state_and_the_logits(name):
 def test_gradients_of_every_tensor(name):
   _, theirs = reference_states(name)
   *_, gradient = our_states(name)
-  assert_gradients(dict(names.state_dict(build(name).config, gradient)), theirs)
+  naming = FAMILY.naming(build(name).config)
+  assert_gradients(dict(names.state_dict(naming, gradient)), theirs)
 
 
 @functools.cache
@@ -355,7 +358,7 @@ def shared_prefix_gradients(name: str):
     return cross_entropy(hidden @ bound.head(params), tokens, weights)
 
   def copied_loss(params, batch):
-    logits = model.logits(config, params, batch)
+    logits = qwen2_5_vl.logits(config, params, batch)
     logits = logits.reshape(n, g, *logits.shape[1:])
     picked = jnp.take_along_axis(logits, full.at[..., None], axis=2)
     return cross_entropy(picked, tokens, weights)
@@ -379,7 +382,7 @@ def test_forward_equals_separate_full_sequences(name):
 @pytest.mark.parametrize("name", ["cut_windows", "text_right"])
 def test_gradients_of_a_shared_prefix_equal_those_of_copies(name):
   (ours, copies), theirs = shared_prefix_gradients(name)
-  named = functools.partial(names.state_dict, build(name).config)
+  named = functools.partial(names.state_dict, FAMILY.naming(build(name).config))
   ours = dict(named(ours))
   assert_gradients(ours, dict(named(copies)), rtol=2e-5)
   assert_gradients(ours, theirs)
@@ -473,7 +476,7 @@ def test_padding_values_and_side_do_not_matter():
   noisy = right._replace(
     input_ids=np.where(right.attention_mask > 0, right.input_ids, 7)
   )
-  run = jax.jit(functools.partial(model.logits, config))
+  run = jax.jit(functools.partial(qwen2_5_vl.logits, config))
   left_logits = our_states(name)[2][inputs.attention_mask > 0]
   for other in (right, noisy):
     logits = run(setup.params, qwen2_5_vl.batch_from_hf(config, *other))
@@ -489,7 +492,7 @@ def test_empty_slots_and_pixels_of_padding_do_not_matter():
   empty = p.patch_segments < 0
   assert empty.any()
   patches = np.where(empty[..., None], np.float32(50), p.patches)
-  run = jax.jit(functools.partial(model.logits, setup.config))
+  run = jax.jit(functools.partial(qwen2_5_vl.logits, setup.config))
   dirty = run(
     setup.params, setup.batch._replace(prompts=p._replace(patches=patches))
   )

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxvlm.models import qwen2_5_vl
-from jaxvlm.models.qwen2_5_vl import flops, presets
+from jaxvlm import models
+from jaxvlm.models import flops, qwen2_5_vl
+from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.plan import jaxpr_flops
 from jaxvlm.plan.programs import prompt_shapes
 from jaxvlm.tokenstats import token_stats
@@ -52,7 +53,7 @@ def test_both_counters_agree_on_a_forward_pass(tied):
   counted = jaxpr_flops.count(
     score, params, _batch(SHAPES), shares=(1 - full, full)
   )
-  formula = flops.forward(
+  formula = models.forward_flops(
     config, SHAPES, vocab_size=tiny.VOCAB, attention=flops.Attention.SQUARE
   )
   # Rotary angles and masks multiply vectors, not matrices: nothing is left.
@@ -66,7 +67,7 @@ def test_both_counters_agree_on_the_backward_pass():
   counted = jaxpr_flops.count(
     jax.grad(score), params, _batch(SHAPES), shares=(1 - full, full)
   )
-  formula = flops.forward(
+  formula = models.forward_flops(
     config, SHAPES, vocab_size=tiny.VOCAB, attention=flops.Attention.SQUARE
   )
   # Pixels take no gradient: the patch projection costs 2 and not 3.
@@ -77,8 +78,8 @@ def test_both_counters_agree_on_the_backward_pass():
 
 def test_the_prompt_is_counted_once_for_its_group():
   config = presets.QWEN_7B
-  one = flops.forward(config, _with(group=1), vocab_size=151665)
-  eight = flops.forward(config, _with(group=8), vocab_size=151665)
+  one = models.forward_flops(config, _with(group=1), vocab_size=151665)
+  eight = models.forward_flops(config, _with(group=8), vocab_size=151665)
   assert eight.vision == one.vision
   assert eight.head == 8 * one.head
   assert eight.decoder < 8 * one.decoder
@@ -87,7 +88,9 @@ def test_the_prompt_is_counted_once_for_its_group():
 def test_a_causal_mask_halves_the_square():
   config = presets.QWEN_3B
   causal, square = (
-    flops.forward(config, _with(), vocab_size=151665, attention=kind).decoder
+    models.forward_flops(
+      config, _with(), vocab_size=151665, attention=kind
+    ).decoder
     for kind in (flops.Attention.CAUSAL, flops.Attention.SQUARE)
   )
   s, t = 1024, 1023
@@ -106,7 +109,7 @@ def test_the_7b_model_costs_two_flops_a_parameter_and_token():
 def test_a_rollout_reads_the_head_once_for_the_first_token():
   config = presets.QWEN_3B
   shapes = _with(group=8, completion_tokens=1)
-  sampled = flops.rollout(config, shapes, vocab_size=100)
+  sampled = models.rollout_flops(config, shapes, vocab_size=100)
   assert sampled.head == 2 * config.hidden_size * 100
 
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from jaxvlm.models.qwen2_5_vl import Config, VisionConfig, names
+from jaxvlm.models import names
+from jaxvlm.models.qwen2_5_vl import FAMILY, Config, VisionConfig
 
 try:
   import torch
@@ -213,7 +214,7 @@ def to_jax(config: Config, model) -> Any:
     for name, x in model.state_dict().items()
   }
   return names.from_state_dict(
-    config, tensors.__getitem__, set(tensors), np.float32
+    FAMILY.naming(config), tensors.__getitem__, set(tensors), np.float32
   )
 
 

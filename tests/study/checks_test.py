@@ -6,8 +6,7 @@ import typing
 import pytest
 
 from experiments.stage1_entropy import config as settings
-from jaxvlm import assets
-from jaxvlm.models import qwen2_5_vl
+from jaxvlm import assets, models
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.study import checks
 from jaxvlm.study.config import Dataset, StudyConfig
@@ -176,7 +175,7 @@ def test_settings_at_the_ends_of_their_ranges_pass():
 
 
 def test_a_rank_beyond_the_matrices_is_refused():
-  student = qwen2_5_vl.check_pretrained(assets.folder("nano-base"))
+  student = models.check_pretrained(assets.folder("nano-base"))
   config: StudyConfig = changed(settings.laptop(), "lora_rank", 4)
   checks.check_adapters(config, student)
   with pytest.raises(ValueError, match="lora_rank is 9999, expected 1 to"):

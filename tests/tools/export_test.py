@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvlm import assets
+from jaxvlm import assets, models
 from jaxvlm.data import chat as chats
 from jaxvlm.data import diagrams, folder_files, images
 from jaxvlm.data.sources.world import WorldRows
@@ -38,7 +38,7 @@ def model(tmp_path_factory):
 
 
 def saved(folder, model, trainable, steps=(3,), **identity):
-  identity = {"student": qwen2_5_vl.fingerprint(model), **identity}
+  identity = {"student": models.fingerprint(model), **identity}
   checkpoints = Checkpoints(folder, identity=identity)
   for step in steps:
     scaled = jax.tree.map(lambda x, s=step: x * s, trainable)

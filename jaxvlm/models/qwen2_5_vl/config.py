@@ -6,26 +6,18 @@ and written again, so that another reader finds it in an exported folder.
 
 import dataclasses
 import json
-import logging
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from jaxvlm import jsonfile
 from jaxvlm.data.layout import VisionLayout
+from jaxvlm.models import config_json
+from jaxvlm.models.config_json import ACTIVATION, TIED, plain
 
-# Fields of published config.json files that do not change what is computed
-# here: book-keeping, training-only, serving-only, or about videos. Others that
-# are unknown are named in a warning.
-_INERT = frozenset(
-  "architectures model_type transformers_version torch_dtype dtype use_cache"
-  " attention_dropout max_window_layers use_sliding_window sliding_window"
-  " layer_types vision_token_id spatial_patch_size in_channels"
-  " in_chans tokens_per_second _name_or_path output_attentions"
-  " output_hidden_states return_dict chunk_size_feed_forward"
-  " is_encoder_decoder id2label label2id problem_type text_config"
-  " vision_config rope_scaling rope_parameters"
-  " _attn_implementation_autoset pad_token_id hidden_act".split()
+_INERT = config_json.INERT | frozenset(
+  "max_window_layers use_sliding_window sliding_window layer_types"
+  " vision_token_id spatial_patch_size in_channels in_chans tokens_per_second"
+  " vision_config".split()
 )
 # Fields that a config.json may leave out; any other gap would silently be
 # filled with the 3B model's value.
@@ -40,11 +32,8 @@ _OUTER = frozenset(
   "image_token_id video_token_id vision_start_token_id"
   " vision_end_token_id".split()
 )
-_MAY_BE_NULL = frozenset(["bos_token_id", "eos_token_id"])
-_ROPE = frozenset(["type", "rope_type", "rope_theta", "mrope_section"])
+_ROPE = {"mrope": {"mrope_section"}, "default": {"mrope_section"}}
 _TOWER_THETA = 1e4  # of the 2-D positions; transformers' "axial" default
-_TIED = "tie_word_embeddings"
-_REQUIRED_ACT = "silu"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +88,10 @@ class Config:
   eos_token_id: int | None = 151645
   vision: VisionConfig = dataclasses.field(default_factory=VisionConfig)
   source: str = dataclasses.field(default="", repr=False, compare=False)
+  model_type: ClassVar[str] = "qwen2_5_vl"
+  qkv_bias: ClassVar[bool] = True
+  o_bias: ClassVar[bool] = False
+  mlp_bias: ClassVar[bool] = False
 
   def __post_init__(self):
     def need(ok: bool, what: str, fix: str):
@@ -163,13 +156,7 @@ class Config:
   @classmethod
   def from_folder(cls, path: str | pathlib.Path) -> "Config":
     """Reads `config.json` of a Hugging Face folder."""
-    file = pathlib.Path(path) / "config.json"
-    if not file.is_file():
-      raise FileNotFoundError(
-        f"{file} does not exist: expected a Hugging Face folder of a"
-        " Qwen2.5-VL model (config.json, *.safetensors, tokenizer.json)"
-      )
-    return cls.from_dict(jsonfile.read(file), str(file))
+    return config_json.read(path, cls.from_dict)
 
   @classmethod
   def from_dict(
@@ -190,13 +177,7 @@ class Config:
         field that is absent or of the wrong type.
     """
     config, unknown = _read(raw, where)
-    if unknown:
-      logging.warning(
-        "%s has unknown field(s) %s: they decide nothing here, nor in"
-        " transformers; an export keeps them",
-        where,
-        unknown,
-      )
+    config_json.warn_of_unknown(unknown, where)
     return config
 
   def to_dict(self) -> dict[str, Any]:
@@ -212,29 +193,29 @@ class Config:
     for name in _names(Config):
       value = getattr(self, name)
       if value != getattr(before, name):
-        _write(raw, text, name, _plain(value))
+        _write(raw, text, name, plain(value))
     for name in _names(VisionConfig):
       value = getattr(self.vision, name)
       if value != getattr(before.vision, name):
-        raw["vision_config"][name] = _plain(value)
+        raw["vision_config"][name] = plain(value)
     return raw
 
   def _official(self) -> dict[str, Any]:
-    fields = {name: _plain(getattr(self, name)) for name in _names(Config)}
+    fields = {name: plain(getattr(self, name)) for name in _names(Config)}
     section = fields.pop("mrope_section")
     tower = self.vision
     return {
       "architectures": ["Qwen2_5_VLForConditionalGeneration"],
       "model_type": "qwen2_5_vl",
-      "hidden_act": _REQUIRED_ACT,
+      "hidden_act": ACTIVATION,
       "use_sliding_window": False,
       **fields,
       "rope_scaling": {"type": "mrope", "mrope_section": section},
       "vision_config": {
         "model_type": "qwen2_5_vl",
-        "hidden_act": _REQUIRED_ACT,
+        "hidden_act": ACTIVATION,
         "in_channels": 3,
-        **{name: _plain(getattr(tower, name)) for name in _names(VisionConfig)},
+        **{name: plain(getattr(tower, name)) for name in _names(VisionConfig)},
         # Of the official files; transformers would fill in 4.
         "tokens_per_second": 2,
       },
@@ -243,47 +224,29 @@ class Config:
 
 def _read(raw: Mapping[str, Any], where: str) -> tuple[Config, list[str]]:
   """Returns a config and the names of fields that are not known."""
-  if raw.get("model_type", "qwen2_5_vl") != "qwen2_5_vl":
-    raise ValueError(
-      f"{where} has model_type {raw['model_type']!r}, expected"
-      " 'qwen2_5_vl': only the Qwen2.5-VL family is supported"
-    )
-  if raw.get("quantization_config") is not None:
-    raise ValueError(
-      f"{where} has quantization_config {raw['quantization_config']},"
-      " expected none: load a folder in bfloat16 or float32"
-    )
+  config_json.check_model_type(raw, Config.model_type, where)
+  config_json.check_plain(raw, where)
   text, inside = dict(raw), where
-  inner = _section(raw, "text_config", where)
+  inner = config_json.section(raw, "text_config", where)
   if inner:
     text = {k: x for k, x in inner.items() if k not in _OUTER}
     text |= {k: raw[k] for k in _OUTER & raw.keys()}
     inside = f"{where} text_config"
     # Written in both places; either counts.
-    text[_TIED] = bool(raw.get(_TIED) or inner.get(_TIED))
+    text[TIED] = bool(raw.get(TIED) or inner.get(TIED))
   text.pop("mrope_section", None)  # means nothing outside of `rope`
-  rope = _rope(text, inside)
+  rope = config_json.rotary(text, inside, _ROPE)
   text |= {k: rope[k] for k in ("rope_theta", "mrope_section") if k in rope}
-  sliding = set(text.get("layer_types") or ()) - {"full_attention"}
-  if text.get("use_sliding_window") or sliding:
-    raise ValueError(
-      f"{where} has use_sliding_window {text.get('use_sliding_window')} and"
-      f" layer_types {sorted(sliding)}; expected false and none but"
-      " 'full_attention': sliding windows in the decoder are not supported"
-    )
-  vision = _section(raw, "vision_config", where)
+  config_json.check_full_attention(text, where)
+  vision = config_json.section(raw, "vision_config", where)
   theta = (vision.get("rope_parameters") or {}).get("rope_theta", _TOWER_THETA)
   if theta != _TOWER_THETA:
     raise ValueError(
       f"{where} vision_config has rope_theta {theta}, expected"
       f" {_TOWER_THETA:g}: no other base is supported in the tower"
     )
-  for name, part in (("text", text), ("vision", vision)):
-    act = part.get("hidden_act", _REQUIRED_ACT)
-    if act != _REQUIRED_ACT:
-      raise ValueError(
-        f"{where} has {name} hidden_act {act!r}, expected {_REQUIRED_ACT!r}"
-      )
+  config_json.check_activation(text, "text", where)
+  config_json.check_activation(vision, "vision", where)
   tower = f"{where} vision_config"
   config = Config(
     **_known(Config, text, inside),
@@ -298,45 +261,10 @@ def _read(raw: Mapping[str, Any], where: str) -> tuple[Config, list[str]]:
   ]
 
 
-def _section(raw: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
-  found = raw.get(name) or {}
-  if not isinstance(found, Mapping):
-    raise ValueError(f"{where} has {name} {found!r}, expected an object")
-  return dict(found)
-
-
-def _rope(text: Mapping[str, Any], where: str) -> dict[str, Any]:
-  """Returns the decoder's rotary settings once all of them are understood."""
-  place = "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
-  rope = _section(text, place, where)
-  kinds = {rope.get("type", "mrope"), rope.get("rope_type", "default")}
-  if not kinds <= {"mrope", "default"}:
-    raise ValueError(
-      f"{where} has {place} {rope}, expected type 'mrope' or"
-      " 'default': long-context scaling is not supported"
-    )
-  # A factor without its rule may be somebody's long-context setting: other
-  # programs would place tokens by it.
-  unknown = sorted(rope.keys() - _ROPE)
-  if rope.get("partial_rotary_factor") == 1:  # written by transformers
-    unknown.remove("partial_rotary_factor")
-  if unknown:
-    raise ValueError(
-      f"{where} has {place} {rope} with unknown {unknown}, expected a"
-      f" subset of {sorted(_ROPE)}; remove them if the weights were trained"
-      " without"
-    )
-  return rope
-
-
 def _names(cls: type) -> list[str]:
   """Returns the fields that config.json has under the same names."""
   names = (field.name for field in dataclasses.fields(cls) if field.compare)
   return [name for name in names if name != "vision"]
-
-
-def _plain(value: Any) -> Any:
-  return list(value) if isinstance(value, tuple) else value
 
 
 def _write(
@@ -344,7 +272,7 @@ def _write(
 ) -> None:
   """Puts a decoder's field where `_read` finds it."""
   rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-  if name == _TIED:  # either of two places counts, so both must say it
+  if name == TIED:  # either of two places counts, so both must say it
     raw[name] = value
     if name in text:
       text[name] = value
@@ -356,40 +284,4 @@ def _write(
 
 def _known(cls: type, raw: Mapping[str, Any], where: str) -> dict[str, Any]:
   """Returns the constructor arguments of `cls` found in `raw`."""
-  names = _names(cls)
-  missing = sorted(set(names) - raw.keys() - _OPTIONAL)
-  if missing:
-    raise ValueError(
-      f"{where} lacks field(s) {missing}, which decide what is computed; copy"
-      " the config.json that belongs to the weights"
-    )
-  defaults = cls()
-  return {
-    name: _checked(name, raw[name], getattr(defaults, name), where)
-    for name in names
-    if name in raw
-  }
-
-
-def _checked(name: str, value: Any, default: Any, where: str) -> Any:
-  """Returns `value` once it is of the type that `default` has."""
-  if value is None and name in _MAY_BE_NULL:
-    return None
-  if name == "eos_token_id" and isinstance(value, list) and value:
-    value = value[0]
-  kind = type(default)
-  if kind is tuple:
-    fits = isinstance(value, list | tuple) and all(
-      type(x) is int for x in value
-    )
-  elif kind is float:
-    fits = type(value) in (int, float)
-  else:
-    fits = type(value) is kind
-  if not fits:
-    raise ValueError(
-      f"{where} has {name} {value!r}, expected"
-      f" {'a list of int' if kind is tuple else kind.__name__}; copy the"
-      " config.json that belongs to the weights"
-    )
-  return tuple(value) if kind is tuple else value
+  return config_json.arguments(cls, _names(cls), raw, where, optional=_OPTIONAL)

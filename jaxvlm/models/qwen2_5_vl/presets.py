@@ -91,3 +91,6 @@ def nano(
       initializer_range=0.05,
     ),
   )
+
+
+PRESETS = {"3b": QWEN_3B, "7b": QWEN_7B, "32b": QWEN_32B, "72b": QWEN_72B}

@@ -1,12 +1,12 @@
 """Whether the files of a folder belong together."""
 
 import pathlib
+from typing import Any
 
 from jaxvlm.data.chat import Chat
-from jaxvlm.models.qwen2_5_vl.config import Config
 
 
-def check_chat(folder: str | pathlib.Path, config: Config, chat: Chat) -> None:
+def check_chat(folder: str | pathlib.Path, config: Any, chat: Chat) -> None:
   """Raises unless a tokenizer, its pictures and a model belong together.
 
   Args:

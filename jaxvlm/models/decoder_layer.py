@@ -1,4 +1,4 @@
-"""The decoder: grouped-query attention, M-RoPE, SwiGLU, over two streams.
+"""One decoder layer: grouped-query attention, rotary positions, SwiGLU.
 
 Prompts and completions run through the same layer as two streams. The prompt
 stream [N, 1, S, D] makes keys and values; the completion stream [N, G, T, D]
@@ -7,14 +7,13 @@ the prompt is copied G times, in training as in sampling.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jaxvlm.models import attention, layers
-from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.sharding import ROWS, constrain
 
 Array = jax.Array
@@ -22,24 +21,50 @@ Array = jax.Array
 Context = Callable[[Array, Array], tuple[tuple[attention.Block, ...], Any]]
 
 
+class DecoderConfig(Protocol):
+  """What a decoder reads of its family's configuration.
+
+  Names are those of config.json, but for the biases, which families name
+  differently or fix.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  intermediate_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  num_key_value_heads: int
+  head_dim: int
+  rms_norm_eps: float
+  initializer_range: float
+  tie_word_embeddings: bool
+  qkv_bias: bool
+  o_bias: bool
+  mlp_bias: bool
+
+
 class DecoderLayer(nn.Module):
   """One decoder layer; what it attends to is decided by `context`."""
 
-  config: Config
+  config: DecoderConfig
   dtype: Any = jnp.float32
   attend: attention.Attend = attention.attend
 
   def setup(self):
     c = self.config
-    std, kv = c.initializer_range, c.num_key_value_heads * c.head_dim
+    std = c.initializer_range
+    q, kv = (
+      c.num_attention_heads * c.head_dim,
+      c.num_key_value_heads * c.head_dim,
+    )
     self.input_layernorm = layers.RMSNorm(c.rms_norm_eps)
     self.post_attention_layernorm = layers.RMSNorm(c.rms_norm_eps)
-    self.q_proj = layers.linear(c.hidden_size, True, std, self.dtype)
-    self.k_proj = layers.linear(kv, True, std, self.dtype)
-    self.v_proj = layers.linear(kv, True, std, self.dtype)
-    self.o_proj = layers.linear(c.hidden_size, False, std, self.dtype)
+    self.q_proj = layers.linear(q, c.qkv_bias, std, self.dtype)
+    self.k_proj = layers.linear(kv, c.qkv_bias, std, self.dtype)
+    self.v_proj = layers.linear(kv, c.qkv_bias, std, self.dtype)
+    self.o_proj = layers.linear(c.hidden_size, c.o_bias, std, self.dtype)
     self.mlp = layers.SwiGLU(
-      c.hidden_size, c.intermediate_size, False, std, self.dtype
+      c.hidden_size, c.intermediate_size, c.mlp_bias, std, self.dtype
     )
 
   def __call__(
@@ -56,32 +81,17 @@ class DecoderLayer(nn.Module):
     q, k = layers.apply_rotary(q, rope), layers.apply_rotary(k, rope)
     blocks, kept = context(k, v)
     out = self.attend(q, *blocks)
-    x = x + self.o_proj(out.reshape(*h.shape))
+    x = x + self.o_proj(out.reshape(*h.shape[:-1], -1))
     return x + self.mlp(self.post_attention_layernorm(x)), kept
 
 
-def rope(config: Config, positions: Array) -> layers.Rotary:
-  """Returns M-RoPE cos and sin [..., d/2] of positions i32[3, ...].
-
-  Frequency i turns with the axis (time, height, width) whose section of
-  `mrope_section` it falls into (arXiv 2409.12191, section 2.1).
-  """
-  d = config.head_dim
-  inverse = config.rope_theta ** (-jnp.arange(0, d, 2, dtype=jnp.float32) / d)
-  angles = positions[..., None].astype(jnp.float32) * inverse
-  edges = (config.mrope_section[0], sum(config.mrope_section[:2]))
-  axis = jnp.digitize(jnp.arange(d // 2), jnp.array(edges))
-  picked = jnp.where(axis == 0, angles[0], jnp.where(axis == 1, *angles[1:]))
-  return layers.rotary(picked)
-
-
-def init(config: Config, key: Array) -> Any:
+def init(config: DecoderConfig, key: Array) -> Any:
   """Returns random parameters of the decoder, layers stacked."""
   embed_key, layer_key, head_key = jax.random.split(key, 3)
   shape = (config.vocab_size, config.hidden_size)
   std = config.initializer_range
   x = jnp.zeros((1, 1, 1, config.hidden_size))
-  zero = rope(config, jnp.zeros((3, 1, 1, 1), jnp.int32))
+  zero = layers.rotary(jnp.zeros((1, 1, 1, config.head_dim // 2)))
 
   def context(k, v):
     return (attention.Block(k, v, jnp.ones((1, 1, 1, 1), bool)),), None

@@ -1,7 +1,7 @@
 """The Hugging Face border: checkpoint folders.
 
 Folders are safetensors only: nothing is ever unpickled. What the tensors are
-called stands in `names`.
+called is said by the family (`names`); `jaxvlm.models` finds it.
 """
 
 import dataclasses
@@ -19,9 +19,8 @@ import safetensors
 import safetensors.numpy
 
 from jaxvlm import digests, distributed, jsonfile, sharding
-from jaxvlm.models.qwen2_5_vl import names, partition
-from jaxvlm.models.qwen2_5_vl.config import Config
-from jaxvlm.sharding import Rules
+from jaxvlm.models import config_json, names
+from jaxvlm.models.family import Family
 from jaxvlm.typing import Params
 
 _SHARD_BYTES = 4 * 2**30
@@ -33,8 +32,8 @@ _HEAD = "lm_head.weight"
 
 
 def load_pretrained(
-  path: str | pathlib.Path, dtype: Any = np.float32
-) -> tuple[Config, Params]:
+  family: Family, path: str | pathlib.Path, dtype: Any = np.float32
+) -> tuple[Any, Params]:
   """Loads a Hugging Face folder: config.json and safetensors shards.
 
   As transformers: model.safetensors wins over an index, and a head that
@@ -42,6 +41,7 @@ def load_pretrained(
   in a warning. The config that is returned says what was found.
 
   Args:
+    family: of the folder's model.
     path: folder.
     dtype: dtype of the parameters; None keeps the stored one.
 
@@ -53,29 +53,30 @@ def load_pretrained(
     ValueError: missing, surplus or misshaped tensors; files of several saves;
       adapters that are not merged.
   """
-  config, where = _open(pathlib.Path(path))
+  config, where = _open(family, pathlib.Path(path))
 
   def tensor(name: str) -> np.ndarray:
     handle, stored = where[name]
     return handle.get_tensor(stored)
 
-  return config, names.from_state_dict(config, tensor, set(where), dtype)
+  return config, names.from_state_dict(
+    family.naming(config), tensor, set(where), dtype
+  )
 
 
 def load_sharded(
+  family: Family,
   path: str | pathlib.Path,
   mesh: jax.sharding.Mesh,
   dtype: Any = np.float32,
-  *,
-  rules: Rules = partition.RULES,
-) -> tuple[Config, Params]:
+) -> tuple[Any, Params]:
   """Loads a folder straight onto a mesh: each host reads what it holds.
 
   Args:
+    family: of the folder's model.
     path: as `load_pretrained`, on a file system that all hosts see.
     mesh: of `jaxvlm.sharding.make_mesh`.
     dtype: dtype of the parameters; None keeps the stored one.
-    rules: how parameters are cut.
 
   Returns:
     (config, params) with global arrays, layers stacked.
@@ -83,11 +84,11 @@ def load_sharded(
   Raises:
     FileNotFoundError, ValueError: as `load_pretrained`.
   """
-  config, entries = _read_headers(pathlib.Path(path))
+  config, entries = _read_headers(family, pathlib.Path(path))
   places = sharding.partition(
     mesh,
     {e.path: jax.ShapeDtypeStruct(e.shape, np.float32) for e, _ in entries},
-    rules,
+    family.rules,
   )
   params: dict[str, Any] = {}
   for entry, slices in entries:
@@ -96,7 +97,7 @@ def load_sharded(
   return config, params
 
 
-def check_pretrained(path: str | pathlib.Path) -> Config:
+def check_pretrained(family: Family, path: str | pathlib.Path) -> Any:
   """Returns a folder's config once its weights are known to fit it.
 
   Reads headers only; and the embedding, if a separate head must be compared.
@@ -104,23 +105,25 @@ def check_pretrained(path: str | pathlib.Path) -> Config:
   Raises:
     FileNotFoundError, ValueError: as `load_pretrained`.
   """
-  return _read_headers(pathlib.Path(path))[0]
+  return _read_headers(family, pathlib.Path(path))[0]
 
 
 def _read_headers(
-  folder: pathlib.Path,
-) -> tuple[Config, list[tuple[names.Entry, list]]]:
+  family: Family, folder: pathlib.Path
+) -> tuple[Any, list[tuple[names.Entry, list]]]:
   """Returns the config and every parameter with the slices it is made of."""
-  config, where = _open(folder)
+  config, where = _open(family, folder)
   entries = []
-  for entry in names.entries_of(config, set(where)):
+  for entry in names.entries_of(family.naming(config), set(where)):
     slices = []
     for name in entry.names:
       handle, stored = where[name]
       slices.append(handle.get_slice(stored))
       # A view of nothing has the shape and costs no memory.
       shape = np.broadcast_to(np.int8(0), slices[-1].get_shape())
-      names.check_shape(name, entry.transform(shape).shape, entry.part_shape)
+      names.check_shape(
+        name, entry.transform.apply(shape).shape, entry.part_shape
+      )
     entries.append((entry, slices))
   return config, entries
 
@@ -146,7 +149,7 @@ def _read_piece(
   entry: names.Entry, slices: list, index: tuple[slice, ...]
 ) -> np.ndarray:
   """Returns `index` of a parameter, in the stored dtype."""
-  read = names.READ[entry.transform]
+  read = entry.transform.piece
   if not entry.stacked:
     return read(slices[0], index)
   return np.stack([read(s, index[1:]) for s in slices[index[0]]])
@@ -155,9 +158,9 @@ def _read_piece(
 _Where = dict[str, tuple[Any, str]]  # canonical name -> (file, name in it)
 
 
-def _open(folder: pathlib.Path) -> tuple[Config, _Where]:
+def _open(family: Family, folder: pathlib.Path) -> tuple[Any, _Where]:
   """Returns the config and the open files, by canonical names of tensors."""
-  config = Config.from_folder(folder)
+  config = config_json.read(folder, family.read)
   adapters = folder / "adapter_config.json"
   if adapters.is_file():
     raise ValueError(
@@ -298,8 +301,9 @@ def fingerprint(path: str | pathlib.Path) -> str:
 
 
 def save_pretrained(
+  family: Family,
   path: str | pathlib.Path,
-  config: Config,
+  config: Any,
   params: Params,
   *,
   shard_bytes: int = _SHARD_BYTES,
@@ -310,6 +314,7 @@ def save_pretrained(
   once all of the new is on the disk.
 
   Args:
+    family: of the model.
     path: folder, made if absent; tokenizer files in it are left alone.
     config: the architecture.
     params: stacked parameter tree; dtypes are kept. Global arrays may span
@@ -323,7 +328,7 @@ def save_pretrained(
   folder = pathlib.Path(path)
   written: list[dict[str, int]] = []
   shard: dict[str, np.ndarray] = {}
-  for name, value in names.state_dict(config, params):
+  for name, value in names.state_dict(family.naming(config), params):
     size = sum(x.nbytes for x in shard.values())
     if shard and size + value.nbytes > shard_bytes:
       written.append(_write_shard(folder, len(written), shard))
@@ -331,7 +336,7 @@ def save_pretrained(
     shard[name] = value
   written.append(_write_shard(folder, len(written), shard))
   if distributed.is_writer():
-    _publish(folder, _typed(config.to_dict(), str(value.dtype)), written)
+    _publish(folder, _typed(family.write(config), str(value.dtype)), written)
   distributed.barrier(f"save {folder}")
 
 

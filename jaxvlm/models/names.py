@@ -1,108 +1,113 @@
 """Which parameter is which tensor of a checkpoint, and how it is turned.
 
-One table maps parameter paths to transformers' names.
+A family's table maps parameter paths to transformers' names; that of the
+decoder is common to all. Nothing here knows a family.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxvlm import distributed
-from jaxvlm.models.qwen2_5_vl import model
-from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.typing import Params
 
 
-def _same(x: np.ndarray) -> np.ndarray:
-  return x
+class Transform(NamedTuple):
+  """How a tensor becomes a parameter, and back.
+
+  Attributes:
+    apply: theirs -> ours.
+    piece: (slice of a file, index of ours) -> that piece of ours.
+    undo: (configuration, ours) -> theirs.
+  """
+
+  apply: Callable[[np.ndarray], np.ndarray]
+  piece: Callable[[Any, tuple[slice, ...]], np.ndarray]
+  undo: Callable[[Any, np.ndarray], np.ndarray]
 
 
-def _transposed(x: np.ndarray) -> np.ndarray:
-  return x.T
+SAME = Transform(
+  lambda x: x, lambda stored, index: stored[index], lambda config, x: x
+)
+TRANSPOSED = Transform(
+  lambda x: x.T,
+  lambda stored, index: stored[index[::-1]].T,
+  lambda config, x: x.T,
+)
+
+# (our path, canonical name, transform). `*` is the layer: one name per layer
+# there, one stacked array here.
+Row = tuple[str, str, Transform]
 
 
-def _patch_kernel(x: np.ndarray) -> np.ndarray:
-  """Conv3d kernel (D, C, t, p, p) to a matrix (C·t·p·p, D)."""
-  return x.reshape(x.shape[0], -1).T
+class Table(NamedTuple):
+  """The tensors of a family.
+
+  Attributes:
+    rows: all that a configuration may have; those that it has not are skipped.
+    written: beginning of a canonical name -> what transformers writes there.
+  """
+
+  rows: tuple[Row, ...]
+  written: Mapping[str, str]
 
 
-# transform -> how a piece of its result is read from a slice of the file.
-READ = {
-  _same: lambda stored, index: stored[index],
-  _transposed: lambda stored, index: stored[index[::-1]].T,
-  _patch_kernel: lambda stored, index: _patch_kernel(stored[index[1:]])[
-    index[0]
-  ],
-}
+class Naming(NamedTuple):
+  """The tensors of one configuration.
 
-# (our path, transformers' name, transform from theirs to ours). `*` is the
-# layer: one name per layer there, one stacked array here. "lm_head" and the
-# decoder have had two names over the years; the reader accepts both.
-_TABLE: tuple[tuple[str, str, Callable[[np.ndarray], np.ndarray]], ...] = (
-  (
-    "visual/patch_embed/kernel",
-    "visual.patch_embed.proj.weight",
-    _patch_kernel,
-  ),
-  ("visual/blocks/norm1/weight", "visual.blocks.*.norm1.weight", _same),
-  ("visual/blocks/norm2/weight", "visual.blocks.*.norm2.weight", _same),
-  ("visual/blocks/qkv/kernel", "visual.blocks.*.attn.qkv.weight", _transposed),
-  ("visual/blocks/qkv/bias", "visual.blocks.*.attn.qkv.bias", _same),
-  (
-    "visual/blocks/proj/kernel",
-    "visual.blocks.*.attn.proj.weight",
-    _transposed,
-  ),
-  ("visual/blocks/proj/bias", "visual.blocks.*.attn.proj.bias", _same),
+  Attributes:
+    table: of its family.
+    config: the configuration.
+    shapes: path -> shape of every parameter, layers stacked.
+  """
+
+  table: Table
+  config: Any
+  shapes: Mapping[str, tuple[int, ...]]
+
+
+def linear(path: str, name: str) -> tuple[Row, ...]:
+  """Returns the rows of a Linear: its kernel, and its bias if it has one."""
+  return (
+    (f"{path}/kernel", f"{name}.weight", TRANSPOSED),
+    (f"{path}/bias", f"{name}.bias", SAME),
+  )
+
+
+_LAYER = "language_model.layers.*"
+DECODER: tuple[Row, ...] = (
+  ("model/embed_tokens", "language_model.embed_tokens.weight", SAME),
   *(
-    (f"visual/blocks/mlp/{p}/{ours}", f"visual.blocks.*.mlp.{p}.{name}", f)
-    for p in ("gate_proj", "up_proj", "down_proj")
-    for ours, name, f in (
-      ("kernel", "weight", _transposed),
-      ("bias", "bias", _same),
-    )
-  ),
-  ("visual/merger/ln_q/weight", "visual.merger.ln_q.weight", _same),
-  ("visual/merger/fc1/kernel", "visual.merger.mlp.0.weight", _transposed),
-  ("visual/merger/fc1/bias", "visual.merger.mlp.0.bias", _same),
-  ("visual/merger/fc2/kernel", "visual.merger.mlp.2.weight", _transposed),
-  ("visual/merger/fc2/bias", "visual.merger.mlp.2.bias", _same),
-  ("model/embed_tokens", "language_model.embed_tokens.weight", _same),
-  *(
-    (f"model/layers/{n}/weight", f"language_model.layers.*.{n}.weight", _same)
+    (f"model/layers/{n}/weight", f"{_LAYER}.{n}.weight", SAME)
     for n in ("input_layernorm", "post_attention_layernorm")
   ),
   *(
-    (
-      f"model/layers/{p}/{ours}",
-      f"language_model.layers.*.self_attn.{p}.{name}",
-      f,
-    )
-    for p in ("q_proj", "k_proj", "v_proj")
-    for ours, name, f in (
-      ("kernel", "weight", _transposed),
-      ("bias", "bias", _same),
-    )
-  ),
-  (
-    "model/layers/o_proj/kernel",
-    "language_model.layers.*.self_attn.o_proj.weight",
-    _transposed,
+    row
+    for p in ("q_proj", "k_proj", "v_proj", "o_proj")
+    for row in linear(f"model/layers/{p}", f"{_LAYER}.self_attn.{p}")
   ),
   *(
-    (
-      f"model/layers/mlp/{p}/kernel",
-      f"language_model.layers.*.mlp.{p}.weight",
-      _transposed,
-    )
+    row
     for p in ("gate_proj", "up_proj", "down_proj")
+    for row in linear(f"model/layers/mlp/{p}", f"{_LAYER}.mlp.{p}")
   ),
-  ("model/norm/weight", "language_model.norm.weight", _same),
-  ("model/lm_head", "lm_head.weight", _transposed),
+  ("model/norm/weight", "language_model.norm.weight", SAME),
+  ("model/lm_head", "lm_head.weight", TRANSPOSED),
 )
+# Buffers that older folders hold: made from the configuration, never read.
+_DERIVED = re.compile(r".*\.rotary_emb\.inv_freq")
+
+
+def naming(
+  table: Table, config: Any, init: Callable[[Any, jax.Array], Params]
+) -> Naming:
+  """Returns the tensors of a configuration; makes no array."""
+  abstract = jax.eval_shape(lambda: init(config, jax.random.key(0)))
+  shapes = {_path(k): x.shape for k, x in _leaves(abstract)}
+  return Naming(table, config, shapes)
 
 
 def canonical_name(name: str) -> str:
@@ -116,12 +121,12 @@ def canonical_name(name: str) -> str:
 
 
 def from_state_dict(
-  config: Config, tensor: Callable[[str], np.ndarray], names: set[str], dtype
+  naming: Naming, tensor: Callable[[str], np.ndarray], names: set[str], dtype
 ) -> Params:
   """Builds the parameter tree from canonically named tensors.
 
   Args:
-    config: the architecture.
+    naming: of the configuration.
     tensor: canonical name -> array.
     names: all canonical names.
     dtype: dtype of the result, or None to keep the stored one.
@@ -130,10 +135,10 @@ def from_state_dict(
     ValueError: a missing, surplus or wrongly shaped tensor, by name.
   """
   params: dict[str, Any] = {}
-  for entry in entries_of(config, names):
+  for entry in entries_of(naming, names):
     parts = []
     for name in entry.names:
-      part = entry.transform(np.asarray(tensor(name)))
+      part = entry.transform.apply(np.asarray(tensor(name)))
       check_shape(name, part.shape, entry.part_shape)
       parts.append(part if dtype is None else part.astype(dtype))
     insert(params, entry.path, np.stack(parts) if entry.stacked else parts[0])
@@ -153,7 +158,7 @@ class Entry(NamedTuple):
 
   path: str
   shape: tuple[int, ...]
-  transform: Callable[[np.ndarray], np.ndarray]
+  transform: Transform
   stacked: bool
   names: list[str]
 
@@ -162,9 +167,9 @@ class Entry(NamedTuple):
     return self.shape[1:] if self.stacked else self.shape
 
 
-def entries_of(config: Config, names: set[str]) -> list[Entry]:
+def entries_of(naming: Naming, names: set[str]) -> list[Entry]:
   """Returns the table of one config, checked against a checkpoint's names."""
-  shapes = _shapes(config)
+  shapes = naming.shapes
   entries = [
     Entry(
       path,
@@ -173,11 +178,12 @@ def entries_of(config: Config, names: set[str]) -> list[Entry]:
       "*" in pattern,
       [name for _, name in _names(pattern, shapes[path])],
     )
-    for path, pattern, transform in _TABLE
+    for path, pattern, transform in naming.table.rows
     if path in shapes
   ]
   expected = {name for entry in entries for name in entry.names}
-  ignored = {"lm_head.weight"} if config.tie_word_embeddings else set()
+  ignored = {"lm_head.weight"} if naming.config.tie_word_embeddings else set()
+  ignored |= {name for name in names if _DERIVED.fullmatch(name)}
   missing = sorted(expected - names)
   surplus = sorted(names - expected - ignored)
   if missing or surplus:
@@ -199,7 +205,7 @@ def check_shape(name: str, found: tuple, expected: tuple) -> None:
 
 
 def state_dict(
-  config: Config, params: Params
+  naming: Naming, params: Params
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Yields (transformers' name, array) of a stacked parameter tree.
 
@@ -207,7 +213,7 @@ def state_dict(
   with several processes all of them run it together.
 
   Args:
-    config: the architecture.
+    naming: of the configuration.
     params: stacked tree of parameters, or of their gradients; NumPy or global
       arrays.
 
@@ -216,7 +222,7 @@ def state_dict(
       the table would be lost without a word.
   """
   flat = {_path(k): x for k, x in _leaves(params)}
-  shapes = _shapes(config)
+  shapes = naming.shapes
   found = {path: np.shape(x) for path, x in flat.items()}
   surplus = sorted(set(found.items()) - set(shapes.items()))
   missing = sorted(set(shapes.items()) - set(found.items()))
@@ -226,34 +232,22 @@ def state_dict(
       f" ({len(surplus)} in all), expected {missing[:4]} ({len(missing)});"
       " layers must be stacked (not `unstack`ed) and adapters merged"
     )
-  for path, pattern, _ in _TABLE:
+  for path, pattern, transform in naming.table.rows:
     if path not in flat:
       continue
     value = flat[path]
-    prefix = "" if pattern.startswith("lm_head") else "model."
     for i, name in _names(pattern, np.shape(value)):
       part = distributed.gather(value if i is None else value[i])
-      yield prefix + name, np.ascontiguousarray(_inverse(config, path, part))
+      theirs = transform.undo(naming.config, part)
+      yield _written(naming.table, name), np.ascontiguousarray(theirs)
 
 
-def _inverse(config: Config, path: str, x: np.ndarray) -> np.ndarray:
-  if path == "visual/patch_embed/kernel":
-    geometry = config.layout
-    return x.T.reshape(
-      -1,
-      geometry.channels,
-      geometry.temporal_patch,
-      geometry.patch,
-      geometry.patch,
-    )
-  if path.endswith("/kernel") or path == "model/lm_head":
-    return x.T
-  return x
-
-
-def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
-  abstract = jax.eval_shape(lambda: model.init(config, jax.random.key(0)))
-  return {_path(k): x.shape for k, x in _leaves(abstract)}
+def _written(table: Table, name: str) -> str:
+  """Returns transformers' name of a canonical one."""
+  for start, written in table.written.items():
+    if name.startswith(start):
+      return written + name.removeprefix(start)
+  return name
 
 
 def _names(pattern: str, shape) -> list[tuple[int | None, str]]:

@@ -6,12 +6,11 @@ import numpy as np
 
 from jaxvlm.data import layout
 from jaxvlm.data.prompts import lay_out, pad_prompts
-from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.typing import Batch
 
 
 def batch_from_hf(
-  config: Config,
+  config: Any,
   input_ids: Any,
   attention_mask: Any = None,
   pixel_values: Any = None,

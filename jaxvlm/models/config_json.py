@@ -1,0 +1,215 @@
+"""Reading config.json: what all families do alike.
+
+A field that decides what is computed must be there and of its type; a setting
+that is not understood is refused; what decides nothing is named in a warning,
+kept, and written again.
+"""
+
+import dataclasses
+import logging
+import pathlib
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from jaxvlm import jsonfile
+
+ACTIVATION = "silu"
+TIED = "tie_word_embeddings"
+_NAME = "config.json"
+# Fields of published files that do not change what is computed here:
+# book-keeping, training-only or serving-only.
+INERT = frozenset(
+  "architectures model_type transformers_version torch_dtype dtype use_cache"
+  " attention_dropout _name_or_path output_attentions output_hidden_states"
+  " return_dict chunk_size_feed_forward is_encoder_decoder id2label label2id"
+  " problem_type _attn_implementation_autoset pad_token_id hidden_act"
+  " text_config rope_scaling rope_parameters".split()
+)
+
+
+def load(folder: str | pathlib.Path) -> dict[str, Any]:
+  """Returns the content of a folder's config.json.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: no JSON object.
+  """
+  file = pathlib.Path(folder) / _NAME
+  if not file.is_file():
+    raise FileNotFoundError(
+      f"{file} does not exist: expected a Hugging Face folder of a model"
+      " (config.json, *.safetensors, tokenizer.json)"
+    )
+  return jsonfile.read(file)
+
+
+def read(
+  folder: str | pathlib.Path, parse: Callable[[Mapping[str, Any], str], Any]
+) -> Any:
+  """Returns what `parse(content, name of the file)` makes of a folder's."""
+  return parse(load(folder), str(pathlib.Path(folder) / _NAME))
+
+
+def section(raw: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+  """Returns an object inside of config.json; empty if it is absent or null."""
+  found = raw.get(name) or {}
+  if not isinstance(found, Mapping):
+    raise ValueError(f"{where} has {name} {found!r}, expected an object")
+  return dict(found)
+
+
+def check_model_type(
+  raw: Mapping[str, Any], model_type: str, where: str
+) -> None:
+  found = raw.get("model_type", model_type)
+  if found != model_type:
+    raise ValueError(
+      f"{where} has model_type {found!r}, expected {model_type!r}: read the"
+      " folder with jaxvlm.models.read_config, which takes every family"
+    )
+
+
+def check_plain(raw: Mapping[str, Any], where: str) -> None:
+  """Raises ValueError for weights that are stored quantized."""
+  if raw.get("quantization_config") is not None:
+    raise ValueError(
+      f"{where} has quantization_config {raw['quantization_config']},"
+      " expected none: load a folder in bfloat16 or float32"
+    )
+
+
+def check_activation(part: Mapping[str, Any], name: str, where: str) -> None:
+  act = part.get("hidden_act", ACTIVATION)
+  if act != ACTIVATION:
+    raise ValueError(
+      f"{where} has {name} hidden_act {act!r}, expected {ACTIVATION!r}"
+    )
+
+
+def check_full_attention(text: Mapping[str, Any], where: str) -> None:
+  """Raises ValueError for a decoder whose layers see a window only."""
+  sliding = set(text.get("layer_types") or ()) - {"full_attention"}
+  if text.get("use_sliding_window") or sliding:
+    raise ValueError(
+      f"{where} has use_sliding_window {text.get('use_sliding_window')} and"
+      f" layer_types {sorted(sliding)}; expected false and none but"
+      " 'full_attention': sliding windows in the decoder are not supported"
+    )
+
+
+def rotary(
+  text: Mapping[str, Any], where: str, known: Mapping[str, Collection[str]]
+) -> dict[str, Any]:
+  """Returns the decoder's rotary settings once all of them are understood.
+
+  As transformers does: `rope_scaling` wins over `rope_parameters`. The kind
+  stands under `rope_type`, in older files under `type`.
+
+  Args:
+    text: the decoder's fields.
+    where: what to call them.
+    known: kind -> names of its settings.
+
+  Raises:
+    ValueError: a kind or a setting that is not known.
+  """
+  place = "rope_scaling" if text.get("rope_scaling") else "rope_parameters"
+  rope = section(text, place, where)
+  kinds = {rope[key] for key in ("type", "rope_type") if key in rope}
+  if not kinds <= known.keys():
+    raise ValueError(
+      f"{where} has {place} {rope}, expected type"
+      f" {' or '.join(map(repr, known))}: long-context scaling"
+      f" {'of another kind ' if len(known) > 2 else ''}is not supported"
+    )
+  # A factor without its rule may be somebody's long-context setting: other
+  # programs would place tokens by it.
+  fields = {"type", "rope_type", "rope_theta"}
+  fields.update(*(known[kind] for kind in kinds or {"default"}))
+  unknown = sorted(rope.keys() - fields)
+  if rope.get("partial_rotary_factor") == 1:  # written by transformers
+    unknown.remove("partial_rotary_factor")
+  if unknown:
+    raise ValueError(
+      f"{where} has {place} {rope} with unknown {unknown}, expected a"
+      f" subset of {sorted(fields)}; remove them if the weights were trained"
+      " without"
+    )
+  return rope
+
+
+def warn_of_unknown(unknown: Collection[str], where: str) -> None:
+  if unknown:
+    logging.warning(
+      "%s has unknown field(s) %s: they decide nothing here, nor in"
+      " transformers; an export keeps them",
+      where,
+      sorted(unknown),
+    )
+
+
+def arguments(
+  cls: type,
+  names: Collection[str],
+  raw: Mapping[str, Any],
+  where: str,
+  *,
+  optional: Collection[str],
+) -> dict[str, Any]:
+  """Returns the constructor arguments of a dataclass found in config.json.
+
+  Args:
+    cls: a dataclass whose fields have the names and types of the file's.
+    names: which of them.
+    raw: where they are looked for.
+    where: what to call it.
+    optional: those that may be left out.
+
+  Raises:
+    ValueError: a field that is absent or of another type.
+  """
+  missing = sorted(set(names) - raw.keys() - set(optional))
+  if missing:
+    raise ValueError(
+      f"{where} lacks field(s) {missing}, which decide what is computed; copy"
+      " the config.json that belongs to the weights"
+    )
+  kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+  return {
+    name: _checked(name, raw[name], kinds[name], where)
+    for name in names
+    if name in raw
+  }
+
+
+def _checked(name: str, value: Any, kind: Any, where: str) -> Any:
+  """Returns `value` once it is of the type of its field."""
+  if isinstance(kind, types.UnionType):  # int | None: a token, or none
+    if value is None:
+      return None
+    kind, _ = typing.get_args(kind)
+    if isinstance(value, list) and value:  # of several ends, the first
+      value = value[0]
+  kind = typing.get_origin(kind) or kind
+  if kind is tuple:
+    fits = isinstance(value, list | tuple) and all(
+      type(x) is int for x in value
+    )
+  elif kind is float:
+    fits = type(value) in (int, float)
+  else:
+    fits = type(value) is kind
+  if not fits:
+    raise ValueError(
+      f"{where} has {name} {value!r}, expected"
+      f" {'a list of int' if kind is tuple else kind.__name__}; copy the"
+      " config.json that belongs to the weights"
+    )
+  return tuple(value) if kind is tuple else value
+
+
+def plain(value: Any) -> Any:
+  """Returns a value of a dataclass as JSON has it."""
+  return list(value) if isinstance(value, tuple) else value
