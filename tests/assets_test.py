@@ -16,9 +16,9 @@ from jaxvlm.data import diagrams, folder_files, processor
 from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval import harness
 from jaxvlm.models.qwen2_5_vl import bind, load_pretrained
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
+from jaxvlm.tasks import world
 
 NAMES = ("nano-base", "nano-teacher")
 
@@ -52,14 +52,15 @@ def _accuracy(model, rows, group=2):
     pad_id=chat.pad_id,
     vocab_size=chat.vocab_size,
   )
-  problems = harness.make_problem_set("x", rows, model.encoder, 35)
+  problems = harness.make_problem_set(
+    "x", rows, model.encoder, 35, task=world.task()
+  )
   result = harness.evaluate(
     problems,
     generate,
     model.params,
     jax.random.key(3),
     decode=chat.decode,
-    reward=geometry3k_reward,
   )
   return float(result.accuracy.mean())
 

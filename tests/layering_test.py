@@ -29,6 +29,7 @@ FLOORS = {
   "jaxvlm.diagnostics": 1,
   "jaxvlm.data": 1,
   "jaxvlm.journal": 1,
+  "jaxvlm.tasks": 2,
   "jaxvlm.models": 2,
   "jaxvlm.sampling": 2,
   "jaxvlm.rollout": 3,
@@ -50,7 +51,7 @@ ONLY = {
   "torch": (),
   "pickle": (),
 }
-NO_JAX = ("jaxvlm.data", "jaxvlm.rewards")
+NO_JAX = ("jaxvlm.data", "jaxvlm.rewards", "jaxvlm.tasks")
 
 
 def _modules():
@@ -115,6 +116,7 @@ def test_nothing_is_evaluated():
     ("jaxvlm.tokenstats", "flax transformers absl orbax grain"),
     ("jaxvlm.rewards", "jax flax torch"),
     ("jaxvlm.data.rows", "jax flax torch grain"),
+    ("jaxvlm.tasks.world", "jax flax torch grain"),
     ("jaxvlm.data.diagrams", "jax flax torch PIL"),
     ("jaxvlm.sampling", "flax transformers jaxvlm.models"),
   ],

@@ -9,11 +9,10 @@ from experiments.nano.config import NanoConfig
 from jaxvlm import models
 from jaxvlm.data import diagrams
 from jaxvlm.data.rows import Encoder
-from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval import harness
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
+from jaxvlm.tasks import world
 
 _SETS = {
   "in_domain": (diagrams.VALIDATION, 420),
@@ -36,9 +35,10 @@ def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
     vocab_size=chat.vocab_size,
   )
   out = {}
+  task = world.task()
   for name, (split, count) in _SETS.items():
     problems = harness.make_problem_set(
-      name, WorldRows(split, count), encoder, 70
+      name, task.rows(split.name)[:count], encoder, 70, task=task
     )
     result = harness.evaluate(
       problems,
@@ -46,7 +46,6 @@ def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
       params,
       jax.random.key(0),
       decode=chat.decode,
-      reward=geometry3k_reward,
     )
     families: dict[str, list[float]] = {}
     for row, right in zip(problems.rows, result.accuracy, strict=True):

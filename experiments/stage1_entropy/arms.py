@@ -12,7 +12,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvlm import distributed
 from jaxvlm.eval import harness
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.rollout import Generate, empty_samples
 from jaxvlm.study import inputs, showcase
 from jaxvlm.study.config import StageConfig, StudyConfig
@@ -56,7 +55,6 @@ def measure(
         params,
         lab.key(Draws.EVALUATION),
         decode=lab.problems.chat.decode,
-        reward=geometry3k_reward,
         show_progress=show_progress,
       )
       for problems in lab.problems.evaluation
@@ -183,6 +181,7 @@ def _run(
   Takes and returns whole parameters, whatever part of them is trained.
   """
   named = {0: ends[0], stage.steps: ends[1]}
+  best = f"eval/in_domain/{lab.problems.task.metrics[0]}"
   rest: Params = {}
   if lab.study.frozen:
     params, rest = freeze.split_params(params, lab.study.frozen)
@@ -226,7 +225,7 @@ def _run(
     ),
     drift_bounds=drift.FLOAT32 if exact else drift.LOW_PRECISION,
     row_ids=row_ids,
-    score=lambda record: record.get("eval/in_domain/accuracy"),
+    score=lambda record: record.get(best),
   )
   return freeze.merge_params(final.trainable, rest)
 

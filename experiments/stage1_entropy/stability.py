@@ -29,7 +29,6 @@ from jaxvlm.data import chat as chats
 from jaxvlm.data.diagrams import IN_DOMAIN, Split
 from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval import harness
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sharding import MeshConfig, make_mesh
 from jaxvlm.study import inputs, problems
 from jaxvlm.study.lab import Draws, Lab
@@ -105,7 +104,11 @@ class _Tuning:
     self.chat = chats.load(folder, student.layout)
     found = problems.load(self.study, self.chat)
     self.problems = harness.make_problem_set(
-      _TUNING.name, WorldRows(_TUNING, _PROBLEMS), found.encoder, _BATCH
+      _TUNING.name,
+      WorldRows(_TUNING, _PROBLEMS),
+      found.encoder,
+      _BATCH,
+      task=found.task,
     )
     few = dataclasses.replace(self.study.evaluation, samples=_SAMPLES)
     study = dataclasses.replace(self.study, evaluation=few)
@@ -168,7 +171,6 @@ class _Tuning:
       params,
       self.lab.key(Draws.EVALUATION),
       decode=self.chat.decode,
-      reward=geometry3k_reward,
     )
     return float(found.accuracy.mean())
 

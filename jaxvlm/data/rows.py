@@ -1,6 +1,6 @@
 """Rows of a data set, encoded and collated into static-shape batches.
 
-A `Row` is what a source yields: text, answer, pictures by reference. One pass
+A `Row` is what a source yields: text, reference, pictures by path. One pass
 over row metadata (`survey`) reads picture headers, counts tokens and decides
 drops and buckets before the first step; nothing is decoded for it.
 """
@@ -12,7 +12,7 @@ import itertools
 import logging
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
@@ -38,20 +38,33 @@ class Row:
   Attributes:
     id: names the row in messages and logs.
     question: the user's text.
-    answer: the exact answer that the reward compares with.
+    reference: what the row's task scores a response by: a text, a number,
+      several captions, unit tests. Only the task looks into it.
     images: where the pictures are; loaded when the row is used.
     responses: texts to learn from (SFT), in the order of the G completions.
     group: a label to report by (family, category).
+    reference_text: what digests and people see of `reference`, the same
+      whenever the row is read. A text is its own; for anything else it must be
+      given. Blank: there is nothing to score by, and the row is dropped.
   """
 
   id: str
   question: str
-  answer: str
+  reference: Any
   images: tuple[Picture, ...] = ()
   responses: tuple[str, ...] = ()
   group: str = ""
+  reference_text: str | None = None
 
   def __post_init__(self):
+    if isinstance(self.reference, str):
+      object.__setattr__(self, "reference_text", self.reference)
+    if self.reference_text is None:
+      raise ValueError(
+        f"row {self.id!r}: reference is a {type(self.reference).__name__},"
+        " expected a text, or reference_text beside it, such as json.dumps of"
+        " it: digests need a text that stays the same"
+      )
     # A text is a sequence too, of its letters, and an array one of its rows.
     for name in ("images", "responses"):
       found = getattr(self, name)
@@ -148,7 +161,7 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
   """Decides drops and buckets from metadata alone.
 
   A row is dropped, counted and named when its picture cannot be read, its
-  answer is empty, or it does not fit a bucket; image tokens are never cut.
+  reference is empty, or it does not fit a bucket; image tokens are never cut.
 
   Raises:
     ValueError: no row is left, or rows differ in their number of responses.
@@ -168,7 +181,7 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
     kept.append(index)
     buckets.append(bucket)
     counts.setdefault(len(row.responses), row.id)
-    text = (row.id, row.question, row.answer, row.responses, bucket)
+    text = (row.id, row.question, row.reference_text, row.responses, bucket)
     digest.update(repr(text).encode())
   if not kept:
     why = dropped[0] if dropped else ("-", "the data set is empty")
@@ -207,8 +220,8 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   Raises:
     ValueError, FileNotFoundError: why it must be dropped.
   """
-  if not row.answer.strip():
-    raise ValueError("the answer is empty: nothing to reward or to grade")
+  if not row.reference_text.strip():
+    raise ValueError("the reference is empty: nothing to score an answer by")
   grids = encoder.grids(row)
   chat = encoder.chat
   prompt = len(chat.prompt(row.question, grids))

@@ -84,7 +84,7 @@ def _pieces(rows: Sequence[Row]) -> Iterator[bytes]:
     return
   for row in rows:
     pictures = tuple(_picture(picture) for picture in row.images)
-    text = (row.id, row.question, row.answer, row.responses, pictures)
+    text = (row.id, row.question, row.reference_text, row.responses, pictures)
     # repr escapes what is no valid Unicode; such rows are dropped, not fatal.
     yield repr(text).encode()
 

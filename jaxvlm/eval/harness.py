@@ -9,7 +9,7 @@ import hashlib
 import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,13 +19,11 @@ from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
 from jaxvlm.journal import progress
-from jaxvlm.rewards import canonical, extract_boxed
-from jaxvlm.rewards import graded as rewards
+from jaxvlm.rewards import canonical
 from jaxvlm.rollout.generate import Generate
+from jaxvlm.sampling import Samples
+from jaxvlm.tasks import Task, score
 from jaxvlm.typing import Params, Prompts
-
-# What a reward must say of every response.
-_PARTS = ("overall", "format", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +32,7 @@ class ProblemSet:
 
   Attributes:
     name: where the numbers are filed, e.g. "in_domain".
+    task: scores the responses.
     rows: the problems.
     batches: (prompts, indices of their rows); the last repeats rows to fill
       its shape, with index -1.
@@ -43,6 +42,7 @@ class ProblemSet:
   """
 
   name: str
+  task: Task
   rows: tuple[Row, ...]
   batches: tuple[tuple[Prompts, np.ndarray], ...]
   asked: int = 0
@@ -65,9 +65,8 @@ class Evaluation:
 
   Attributes:
     name: of the problem set.
-    accuracy: f32[P, n] 1 where the boxed answer is right.
-    format: f32[P, n] 1 where the format is kept.
-    reward: f32[P, n] overall reward.
+    scores: f32[P, n] by name, as the task gave them; "accuracy", if it is
+      there, is 1 where the answer is right and 0 elsewhere.
     lengths: i32[P, n] completion tokens.
     finished: bool[P, n] whether the end of the turn was reached.
     entropies: f32[P, n] mean full-vocabulary entropy over completion tokens.
@@ -76,14 +75,26 @@ class Evaluation:
   """
 
   name: str
-  accuracy: np.ndarray
-  format: np.ndarray
-  reward: np.ndarray
+  scores: Mapping[str, np.ndarray]
   lengths: np.ndarray
   finished: np.ndarray
   entropies: np.ndarray
   neg_logprobs: np.ndarray
   answers: tuple[tuple[str, ...], ...]
+
+  def __post_init__(self):
+    # They share a file with the other arrays, where each needs its own name.
+    taken = sorted(_ARRAYS & self.scores.keys())
+    if taken:
+      raise ValueError(
+        f"{self.name}: a score is called {', '.join(taken)}, expected another"
+        " name: that one is taken by what every evaluation measures"
+      )
+
+  @property
+  def accuracy(self) -> np.ndarray:
+    """The score of that name; KeyError where the task has none."""
+    return self.scores["accuracy"]
 
   def pass_at(self, k: int) -> np.ndarray:
     """Returns the unbiased pass@k of every problem, f64[P]."""
@@ -96,14 +107,15 @@ class Evaluation:
 
   def summary(self) -> dict[str, float]:
     """Returns the means over problems that the journal logs."""
-    n = self.accuracy.shape[1]
-    ks = [k for k in (1, 2, 4, 8, 16) if k <= n]
+    ks = [k for k in (1, 2, 4, 8, 16) if k <= self.lengths.shape[1]]
+    found = {}
+    for name, values in self.scores.items():
+      found[name] = float(values.mean())
+      if name == "accuracy":
+        found |= {f"pass@{k}": float(self.pass_at(k).mean()) for k in ks}
     total = self.lengths.sum()
     return {
-      "accuracy": float(self.accuracy.mean()),
-      **{f"pass@{k}": float(self.pass_at(k).mean()) for k in ks},
-      "format": float(self.format.mean()),
-      "reward": float(self.reward.mean()),
+      **found,
       "length": float(self.lengths.mean()),
       "finished": float(self.finished.mean()),
       "entropy": float((self.entropies * self.lengths).sum() / total),
@@ -125,10 +137,12 @@ class Evaluation:
   def to_arrays(self) -> dict[str, Any]:
     """Returns what `from_arrays` restores: arrays only, nothing pickled.
 
-    Answers are one text in UTF-8 and where each of them ends in it: an array
-    of strings would be as wide as the longest of them in every place.
+    Every score is an array of its name. Answers are one text in UTF-8 and
+    where each of them ends in it: an array of strings would be as wide as the
+    longest of them in every place.
     """
     fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    fields |= fields.pop("scores")
     answers = [
       answer.encode("utf-8", "surrogatepass")
       for row in fields.pop("answers")
@@ -144,15 +158,23 @@ class Evaluation:
     fields = {
       f.name: arrays[f.name]
       for f in dataclasses.fields(cls)
-      if f.name != "answers"
+      if f.name not in ("scores", "answers")
     }
     fields["name"] = str(fields["name"])
+    scores = {name: arrays[name] for name in arrays if name not in _ARRAYS}
     rows = (
       arrays["answers"].tolist()
       if "answers" in arrays
-      else _cut(arrays, fields["accuracy"].shape)
+      else _cut(arrays, fields["lengths"].shape)
     )
-    return cls(**fields, answers=tuple(map(tuple, rows)))
+    return cls(**fields, scores=scores, answers=tuple(map(tuple, rows)))
+
+
+# What a file of an evaluation holds beside its scores.
+_ARRAYS = {f.name for f in dataclasses.fields(Evaluation)} | {
+  "answers_utf8",
+  "answers_ends",
+}
 
 
 def _cut(
@@ -179,6 +201,7 @@ def make_problem_set(
   encoder: Encoder,
   batch_size: int,
   *,
+  task: Task,
   asked: int | None = None,
   max_missing: float = 0.0,
 ) -> ProblemSet:
@@ -189,6 +212,7 @@ def make_problem_set(
     rows: the problems.
     encoder: static shapes.
     batch_size: problems in a batch.
+    task: the rows' task, which will score the responses.
     asked: how many were wanted; default all of `rows`.
     max_missing: share of `asked` that may be absent or unusable. Whatever is
       missing changes what is measured, so by default nothing may be.
@@ -217,20 +241,27 @@ def make_problem_set(
       prompts = rows_lib.collate_prompts(filled, bucket, encoder.chat.pad_id)
       batches.append((prompts, index))
   return ProblemSet(
-    name, tuple(kept), tuple(batches), asked, tuple(dropped), digest_of(kept)
+    name,
+    task,
+    tuple(kept),
+    tuple(batches),
+    asked,
+    tuple(dropped),
+    digest_of(kept),
   )
 
 
 def digest_of(rows: Sequence[Row]) -> str:
   """Returns the SHA-256 of problems in their order.
 
-  Ids, questions, answers and the bytes of the pictures count; where a picture
-  lies and how it is encoded does not.
+  Ids, questions, references and the bytes of the pictures count; where a
+  picture lies and how it is encoded does not.
   """
   digest = hashlib.sha256()
   for row in rows:
     pictures = [_digest_of_picture(picture) for picture in row.images]
-    digest.update(repr((row.id, row.question, row.answer, pictures)).encode())
+    text = (row.id, row.question, row.reference_text, pictures)
+    digest.update(repr(text).encode())
   return digest.hexdigest()
 
 
@@ -292,11 +323,10 @@ def evaluate(
   key: jax.Array,
   *,
   decode: Callable[[Sequence[int]], str],
-  reward: rewards.Reward,
   rounds: int = 1,
   show_progress: bool = False,
 ) -> Evaluation:
-  """Samples every problem and grades the answers.
+  """Samples every problem and scores the responses, all in one batch.
 
   Args:
     problems: from `make_problem_set`.
@@ -305,7 +335,6 @@ def evaluate(
     key: root of the samples; the same key draws the same noise for every
       policy, which pairs the comparison.
     decode: token ids -> text.
-    reward: grades a response.
     rounds: how often G samples are drawn.
     show_progress: show a bar.
   """
@@ -314,41 +343,58 @@ def evaluate(
     for r in range(rounds)
     for prompts, index in problems.batches
   ]
-  results: list[list[dict[str, Any]]] = [[] for _ in problems.rows]
+  drawn: list[list[_Drawn]] = [[] for _ in problems.rows]
   bar = progress(work, f"evaluate {problems.name}") if show_progress else work
   for r, prompts, index in bar:
     ids = np.where(index < 0, len(problems.rows), index).astype(np.int32)
     samples = generate(params, prompts, jax.random.fold_in(key, r), ids)
     samples = jax.device_get(samples)
-    for row, problem in enumerate(index):
-      if problem < 0:
-        continue
-      answer = problems.rows[problem].answer
-      for g in range(samples.tokens.shape[1]):
-        results[problem].append(
-          _measure(samples, row, g, answer, decode, reward)
-        )
-  stacked = {
-    name: np.array([[sample[name] for sample in row] for row in results])
-    for name in results[0][0]
-    if name != "answers"
-  }
-  answers = tuple(tuple(s["answers"] for s in row) for row in results)
-  return Evaluation(name=problems.name, answers=answers, **stacked)
+    for place, problem in enumerate(index):
+      if problem >= 0:
+        drawn[problem] += [
+          _read(samples, place, g, decode)
+          for g in range(samples.tokens.shape[1])
+        ]
+  rows = [
+    row for row, found in zip(problems.rows, drawn, strict=True) for _ in found
+  ]
+  task = problems.task
+  scores = score(task, [one.text for found in drawn for one in found], rows)
+  shape = len(drawn), len(drawn[0])
+
+  def stacked(name: str) -> np.ndarray:
+    return np.array([[getattr(one, name) for one in row] for row in drawn])
+
+  return Evaluation(
+    name=problems.name,
+    scores={name: values.reshape(shape) for name, values in scores.items()},
+    lengths=stacked("length"),
+    finished=stacked("finished"),
+    entropies=stacked("entropy"),
+    neg_logprobs=stacked("neg_logprob"),
+    answers=tuple(tuple(task.answer(one.text) for one in row) for row in drawn),
+  )
 
 
-def _measure(samples, row, g, answer, decode, reward) -> dict[str, Any]:
+class _Drawn(NamedTuple):
+  """One sample: its text, and means over its tokens."""
+
+  text: str
+  length: int
+  finished: bool
+  entropy: np.float32
+  neg_logprob: np.float32
+
+
+def _read(
+  samples: Samples, row: int, g: int, decode: Callable[[Sequence[int]], str]
+) -> _Drawn:
   length = int(samples.mask[row, g].sum())
-  text = decode(samples.tokens[row, g, :length].tolist())
-  graded = rewards.grade(reward, text, answer, parts=_PARTS)
   weight = max(length, 1)
-  return {
-    "accuracy": np.float32(graded["accuracy"]),
-    "format": np.float32(graded["format"]),
-    "reward": np.float32(graded["overall"]),
-    "lengths": length,
-    "finished": bool(samples.finished[row, g]),
-    "entropies": np.float32(samples.entropies[row, g].sum() / weight),
-    "neg_logprobs": np.float32(-samples.logprobs[row, g].sum() / weight),
-    "answers": extract_boxed(text) or "",
-  }
+  return _Drawn(
+    decode(samples.tokens[row, g, :length].tolist()),
+    length,
+    bool(samples.finished[row, g]),
+    np.float32(samples.entropies[row, g].sum() / weight),
+    np.float32(-samples.logprobs[row, g].sum() / weight),
+  )

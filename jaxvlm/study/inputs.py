@@ -5,7 +5,6 @@ import functools
 import jax
 
 from jaxvlm.data import pipeline
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sharding import shard_batch
 from jaxvlm.study.lab import Draws, Lab
 from jaxvlm.train import carry as carries
@@ -62,20 +61,23 @@ def reinforced(lab: Lab, source: pipeline.BatchSource):
         samples,
         host,
         decode=decode,
-        reward=geometry3k_reward,
+        task=lab.problems.task,
         mesh=lab.mesh,
       )
       data, metrics = experience.group_experience(
         batch,
         samples,
-        graded["overall"],
+        graded["reward"],
         normalize_std=stage.normalize_std,
         mesh=lab.mesh,
       )
       metrics = {
         **metrics,
-        "reward/accuracy": float(graded["accuracy"].mean()),
-        "reward/format": float(graded["format"].mean()),
+        **{
+          f"reward/{name}": float(values.mean())
+          for name, values in graded.items()
+          if name != "reward"  # its mean is among `metrics`
+        },
         **logged,
       }
       return data._replace(drawn=drawn), carry, metrics

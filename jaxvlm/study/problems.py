@@ -10,10 +10,10 @@ from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder, Row, Survey
-from jaxvlm.data.sources import geometry3k
-from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.data.sources.world import Mixture
 from jaxvlm.eval.harness import ProblemSet, make_problem_set
 from jaxvlm.study.config import Dataset, StudyConfig
+from jaxvlm.tasks import Task, check_readable, geometry3k, world
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Problems:
   """Surveyed rows of the study.
 
   Attributes:
+    task: of the rows to train on.
     chat: tokenizer and template.
     encoder: static shapes.
     traces: worked solutions for SFT.
@@ -28,6 +29,7 @@ class Problems:
     evaluation: problem sets, in-domain first.
   """
 
+  task: Task
   chat: Chat
   encoder: Encoder
   traces: Survey
@@ -60,7 +62,8 @@ def load(
     ),
     max_new_tokens=data.max_new_tokens,
   )
-  traces, prompts, tests = _SOURCES[study.dataset](study)
+  task, traces, prompts, tests = _SOURCES[study.dataset](study)
+  check_readable(task, chat)
   if study.dataset is Dataset.GEOMETRY3K:  # the world's pictures have one size
     _warn_of_shapes(encoder)
 
@@ -74,13 +77,20 @@ def load(
     return found
 
   return Problems(
+    task=task,
     chat=chat,
     encoder=encoder,
     traces=survey("traces", traces),
     prompts=survey("prompts", prompts),
     evaluation=tuple(
       make_problem_set(
-        name, rows, encoder, e.prompts, asked=asked, max_missing=e.max_missing
+        name,
+        rows,
+        encoder,
+        e.prompts,
+        task=task,
+        asked=asked,
+        max_missing=e.max_missing,
       )
       for name, rows, asked in tests
       if asked
@@ -118,12 +128,14 @@ def _check_dropped(name: str, found: Survey, limit: float) -> None:
 
 def _world(study: StudyConfig):
   data, e = study.data, study.evaluation
-  style = Mixture((data.trace_style,))
+  task = world.task()
+  solved = world.task(Mixture((data.trace_style,)))
   return (
-    WorldRows(diagrams.SFT_TRACES, data.traces, style),
-    WorldRows(diagrams.RL_TRAIN, data.train_problems),
+    task,
+    solved.rows(diagrams.SFT_TRACES.name)[: data.traces],
+    task.rows(diagrams.RL_TRAIN.name)[: data.train_problems],
     tuple(
-      (name, WorldRows(split, asked), asked)
+      (name, task.rows(split.name)[:asked], asked)
       for name, split, asked in (
         ("in_domain", diagrams.VALIDATION, e.in_domain),
         ("out_of_domain", diagrams.VALIDATION_OOD, e.out_of_domain),
@@ -134,10 +146,12 @@ def _world(study: StudyConfig):
 
 def _geometry3k(study: StudyConfig):
   data, e = study.data, study.evaluation
-  train = geometry3k.rows(study.data_dir, "train")
+  task = geometry3k.task(study.data_dir)
+  train = task.rows("train")
   prompts = [dataclasses.replace(row, responses=()) for row in train]
-  test = geometry3k.rows(study.data_dir, e.split)
+  test = task.rows(e.split)
   return (
+    task,
     train[: data.traces],
     prompts[: data.train_problems],
     (("in_domain", test[: e.in_domain], e.in_domain),),

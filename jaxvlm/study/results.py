@@ -421,7 +421,7 @@ def _scores(evaluation: Evaluation) -> Scores:
     **{f"pass@{k}": evaluation.pass_at(k) for k in KS if k <= n},
     "entropy": np.asarray(evaluation.entropy(), np.float64),
     "length": evaluation.lengths.mean(1, dtype=np.float64),
-    "format": evaluation.format.mean(1, dtype=np.float64),
+    "format": evaluation.scores["format"].mean(1, dtype=np.float64),
     "distinct_answers": evaluation.distinct_answers(),
   }
 

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from jaxvlm.data import images
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.study.lab import Draws, Lab
+from jaxvlm.tasks import score
 from jaxvlm.train import experience
 from jaxvlm.typing import Params
 
@@ -18,6 +18,7 @@ from jaxvlm.typing import Params
 def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
   """Returns a few problems with completions and their token entropies."""
   problems = lab.problems.evaluation[0]
+  headline = problems.task.metrics[0]
   prompts, index = problems.batches[0]
   chat = lab.problems.chat
   chosen = [i for i in range(len(index)) if index[i] >= 0][:6]
@@ -31,7 +32,7 @@ def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
       {
         "image_png_base64": base64.b64encode(png.getvalue()).decode(),
         "question": row.question,
-        "answer": row.answer,
+        "answer": row.reference_text,
         "completions": [],
       }
     )
@@ -45,12 +46,13 @@ def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
       for g in range(min(2, samples.tokens.shape[1])):
         kept = samples.mask[i, g]
         tokens = samples.tokens[i, g][kept].tolist()
-        graded = geometry3k_reward(chat.decode(tokens), entry["answer"])
+        row = problems.rows[index[i]]
+        scores = score(problems.task, [chat.decode(tokens)], [row])
         entry["completions"].append(
           {
             "tokens": [chat.tokenizer.decode([t]) for t in tokens],
             "entropies": samples.entropies[i, g][kept].astype(float).tolist(),
-            "correct": graded["accuracy"] == 1,
+            "correct": bool(scores[headline][0] == 1),
             "stage": stage,
           }
         )

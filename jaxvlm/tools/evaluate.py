@@ -18,15 +18,13 @@ from jaxvlm import __version__, distributed, program, sharding
 from jaxvlm import config as configs
 from jaxvlm.data import diagrams
 from jaxvlm.data.rows import Bucket, Encoder, Row
-from jaxvlm.data.sources import geometry3k
-from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.diagnostics import bootstrap_interval
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.eval import harness
 from jaxvlm.eval.harness import Evaluation, ProblemSet
 from jaxvlm.models import fingerprint
-from jaxvlm.rewards import geometry3k_reward
 from jaxvlm.sampling import Sampling, root_key
+from jaxvlm.tasks import Task, check_readable, geometry3k, world
 from jaxvlm.tools import compute, shapes
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
@@ -88,8 +86,9 @@ def _evaluate(config: ComputeConfig) -> None:
   sampling, key = Sampling(_TEMPERATURE.value), root_key(_SEED.value)
   mesh = compute.make_mesh(config)
   sharding.check_rows(mesh, _BATCH.value)
-  asked = _sets()
+  task, asked = _sets()
   limits, chat = folders.describe(_MODEL.value)
+  check_readable(task, chat)
   budget = chat.pictures.budget.replaced(_MIN_PIXELS.value, _MAX_PIXELS.value)
   every = [row for rows, _ in asked.values() for row in rows]
   buckets = _buckets(shapes.buckets_for(every, chat, budget))
@@ -108,6 +107,7 @@ def _evaluate(config: ComputeConfig) -> None:
       rows,
       encoder,
       _BATCH.value,
+      task=task,
       asked=count,
       max_missing=_MAX_MISSING.value,
     )
@@ -128,7 +128,6 @@ def _evaluate(config: ComputeConfig) -> None:
         model.params,
         key,
         decode=model.chat.decode,
-        reward=geometry3k_reward,
         show_progress=distributed.is_writer(),
       )
       if distributed.is_writer():
@@ -138,23 +137,24 @@ def _evaluate(config: ComputeConfig) -> None:
           _store(pathlib.Path(_OUT.value), result, record)
 
 
-def _sets() -> dict[str, tuple[Sequence[Row], int]]:
-  """Returns name -> (problems, how many were asked for)."""
+def _sets() -> tuple[Task, dict[str, tuple[Sequence[Row], int]]]:
+  """Returns the task, and name -> (problems, how many were asked for)."""
   count = _PROBLEMS.value
   if count is not None and count < 1 and count != -1:
     raise ValueError(f"problems is {count}, expected at least 1, or -1 for all")
   if _DATA.value:
-    rows = geometry3k.rows(_DATA.value, _SPLIT.value)
+    task = geometry3k.task(_DATA.value)
+    rows = task.rows(_SPLIT.value)
     count = len(rows) if count in (None, -1) else count
-    return {_SPLIT.value: (rows[:count], count)}
+    return task, {_SPLIT.value: (rows[:count], count)}
   if count == -1:
     raise ValueError(
       "problems is -1 (all), and the generated world has no end; expected a"
       " number, or a --data_dir"
     )
-  count = count or _WORLD
-  return {
-    name: (list(WorldRows(split, count)), count)
+  count, task = count or _WORLD, world.task()
+  return task, {
+    name: (list(task.rows(split.name)[:count]), count)
     for name, split in (
       ("in_domain", diagrams.VALIDATION),
       ("out_of_domain", diagrams.VALIDATION_OOD),
@@ -191,10 +191,13 @@ def _report(problems: ProblemSet, result: Evaluation) -> None:
     f"{problems.name}: {len(problems.rows)} problems × {_SAMPLES.value}"
     f" samples, {problems.asked} asked for, digest {problems.digest[:12]}"
   )
-  rows_of = {"accuracy": result.accuracy.mean(1)}
-  for k in (2, 4, 8, 16):
-    if k <= _SAMPLES.value:
-      rows_of[f"pass@{k}"] = result.pass_at(k)
+  rows_of = {}
+  for name in problems.task.metrics:
+    rows_of[name] = result.scores[name].mean(1)
+    if name == "accuracy":
+      for k in (2, 4, 8, 16):
+        if k <= _SAMPLES.value:
+          rows_of[f"pass@{k}"] = result.pass_at(k)
   rows_of["entropy (nats)"] = result.entropy()
   for label, values in rows_of.items():
     i = bootstrap_interval(values)

@@ -14,9 +14,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxvlm import distributed, losses, sharding
 from jaxvlm.data.rows import HostBatch
-from jaxvlm.rewards import graded as rewards
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Samples
+from jaxvlm.tasks import Task, score
 from jaxvlm.train.objectives import Experience
 from jaxvlm.typing import Batch, Params, PyTree
 
@@ -63,31 +63,26 @@ def grade(
   host: HostBatch,
   *,
   decode: Callable[[Sequence[int]], str],
-  reward: rewards.Reward,
+  task: Task,
   mesh: Mesh | None = None,
 ) -> dict[str, np.ndarray]:
-  """Returns f32[N, G] of every part of the reward, by name.
+  """Returns f32[N, G] of every score of the task, by name.
 
-  Each process grades the completions of its own rows; all N come back.
+  Each process grades the completions of its own rows, as one batch; all N come
+  back.
 
   Raises:
-    ValueError: the reward returned no mapping of names to finite numbers, has
-      no part "overall", or lacks a part that it gave to another completion.
+    ValueError: as `jaxvlm.tasks.score`.
   """
   tokens, mask = _own(samples.tokens), _own(samples.mask)
   n, g, _ = tokens.shape
-  parts: tuple[str, ...] = ("overall",)
-  found: list[dict[str, float]] = []
-  for i in range(n):
-    for j in range(g):
-      text = decode(tokens[i, j][mask[i, j]].tolist())
-      answer = host.rows[i].answer
-      found.append(rewards.grade(reward, text, answer, parts=parts))
-      parts = tuple(found[0])
-  own = {
-    name: np.array([one[name] for one in found], "f4").reshape(n, g)
-    for name in parts
-  }
+  texts = [
+    decode(tokens[i, j][mask[i, j]].tolist())
+    for i in range(n)
+    for j in range(g)
+  ]
+  found = score(task, texts, [row for row in host.rows for _ in range(g)])
+  own = {name: values.reshape(n, g) for name, values in found.items()}
   if mesh is None:
     return own
   return distributed.gather(sharding.shard_batch(mesh, own))

@@ -49,14 +49,18 @@ def write(folder: pathlib.Path, *lines: dict | str | bytes) -> None:
 def test_a_record_becomes_a_row(folder):
   write(folder, GOOD, {**GOOD, "id": 8, "response": "So \\boxed{70}."})
   first, second = geometry3k.rows(str(folder), "train")
-  assert (first.id, first.answer, first.group) == ("train/7", "70", "integer")
+  assert (first.id, first.reference, first.group) == (
+    "train/7",
+    "70",
+    "integer",
+  )
   assert first.question == "Find x." + geometry3k.INSTRUCTION
   assert first.images == ((folder / "images/7.png").resolve(),)
   assert first.responses == ("<think>Find x.</think> \\boxed{70}",)
   assert second.responses == ("So \\boxed{70}.",)
   write(folder, {**GOOD, "text_full": "As shown, 2x = 140.", "answer": 70})
   (third,) = geometry3k.rows(folder, "train")
-  assert third.answer == "70"
+  assert third.reference == "70"
   assert third.responses == ("<think>As shown, 2x = 140.</think> \\boxed{70}",)
 
 
@@ -64,7 +68,7 @@ def test_a_list_of_one_and_a_number_are_read_as_the_answer_they_mean(folder):
   for answer in (["70"], 70, 70.0, [70]):
     write(folder, {**GOOD, "answer": answer})
     (row,) = geometry3k.rows(folder, "train")
-    assert row.answer == "70"
+    assert row.reference == "70"
     assert row.responses == ("<think>Find x.</think> \\boxed{70}",)
 
 
@@ -153,7 +157,7 @@ def test_what_looks_like_a_line_end_does_not_end_a_record(folder, text):
 def test_an_empty_answer_is_left_to_the_survey(folder, answer):
   write(folder, GOOD | {"answer": answer})
   (row,) = geometry3k.rows(folder, "train")
-  assert not row.answer.strip()
+  assert not row.reference.strip()
 
 
 def test_paths_that_leave_the_folder_are_refused(folder, tmp_path):
@@ -257,7 +261,7 @@ def test_a_whole_folder_loads(whole):
         record["width"],
         record["height"],
       )
-      assert row.answer == record["answer"]
+      assert row.reference == record["answer"]
       assert record["text_full"] in row.responses[0]
 
 

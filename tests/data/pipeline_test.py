@@ -82,7 +82,7 @@ def test_steps_cover_two_epochs_of_both_shapes(source, expected):
   assert set(used) == {str(i) for i in range(1, 13)}
   for made in expected:
     for i, row in enumerate(made.rows):
-      assert made.batch.mask[i].sum() > 1 and row.responses == (row.answer,)
+      assert made.batch.mask[i].sum() > 1 and row.responses == (row.reference,)
 
 
 def test_no_workers_give_the_plans_stream(source, expected):

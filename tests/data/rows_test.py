@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import logging
 import random
 
@@ -40,7 +41,7 @@ def encoder(chat) -> Encoder:
 def row(name: str, *sizes: tuple[int, int], **fields) -> Row:
   """Returns a row with pictures of these (width, height)."""
   pictures = tuple(picture(*size, seed=i) for i, size in enumerate(sizes))
-  defaults = {"question": "Find x.", "answer": "70", "images": pictures}
+  defaults = {"question": "Find x.", "reference": "70", "images": pictures}
   return Row(id=name, **(defaults | fields))
 
 
@@ -90,7 +91,7 @@ def test_survey_drops_name_row_and_reason(encoder, tmp_path, caplog):
       "in memory cannot be",
     ),
     "thin": (row("thin", (1, 500)), "1 × 500"),
-    "no answer": (row("no answer", answer=" \n"), "answer is empty"),
+    "no answer": (row("no answer", reference=" \n"), "reference is empty"),
     "no response": (row("no response", responses=("",)), "response is empty"),
     "long response": (
       row("long response", responses=("x" * 300,)),
@@ -148,8 +149,8 @@ def test_image_tokens_are_never_cut(encoder):
 def test_survey_without_a_usable_row_is_refused(encoder):
   with pytest.raises(ValueError, match="data set is empty"):
     rows.survey([], encoder)
-  with pytest.raises(ValueError, match=r"'bad'.*answer is empty"):
-    rows.survey([row("bad", answer="")], encoder)
+  with pytest.raises(ValueError, match=r"'bad'.*reference is empty"):
+    rows.survey([row("bad", reference="")], encoder)
 
 
 def test_survey_refuses_unequal_numbers_of_responses(encoder):
@@ -173,7 +174,7 @@ def test_digest_tells_order_content_and_buckets(encoder):
     (a, b, b),
     (a, change(b, id="c")),
     (a, change(b, question="Find y.")),
-    (a, change(b, answer="71")),
+    (a, change(b, reference="71")),
     (a, change(b, responses=("2",))),
     (a, change(b, images=(picture(112, 84),))),
   ]
@@ -183,8 +184,13 @@ def test_digest_tells_order_content_and_buckets(encoder):
   assert len(set(digests)) == len(digests)
   assert digest((a, b)) == digests[0]
   # A field that ends where the next begins is not the same content.
-  one = digest([row("a", question="q\0r", answer="s")])
-  assert one != digest([row("a", question="q", answer="r\0s")])
+  one = digest([row("a", question="q\0r", reference="s")])
+  assert one != digest([row("a", question="q", reference="r\0s")])
+  # Runs are known by it: it stays what it is, also of a reference of any shape.
+  known = hashlib.sha256(repr(encoder.buckets).encode())
+  known.update(b"('a', 'Find x.', '70', ('1',), 0)")
+  assert digest((a,)) == known.hexdigest()
+  assert digest([change(a, reference=70)]) == known.hexdigest()
 
 
 def test_a_lazy_sequence_is_read_row_by_row(encoder):
@@ -195,7 +201,7 @@ def test_a_lazy_sequence_is_read_row_by_row(encoder):
     def __getitem__(self, index):
       if not 0 <= index < 5:
         raise IndexError(index)
-      return row(f"row {index}", answer="" if index == 2 else "1")
+      return row(f"row {index}", reference="" if index == 2 else "1")
 
   found = rows.survey(Lazy(), encoder)
   assert found.kept.tolist() == [0, 1, 3, 4]

@@ -87,7 +87,7 @@ def test_whatever_differs_is_seen(some, tmp_path):
   for field, value in (
     ("id", "x"),
     ("question", "Find y."),
-    ("answer", "2"),
+    ("reference", "2"),
     ("responses", ("z",)),
     ("images", ()),
   ):

@@ -1,6 +1,7 @@
 """Evaluation: what is measured per sample, stored, and summed up."""
 
 import dataclasses
+import hashlib
 import io
 import itertools
 import json
@@ -21,7 +22,9 @@ from jaxvlm.data.rows import Bucket, Encoder, Row
 from jaxvlm.eval import harness
 from jaxvlm.eval.harness import Evaluation, ProblemSet
 from jaxvlm.sampling import Samples
+from jaxvlm.tasks import Task, boxed, one_by_one
 from tests import tiny
+from tests.tasks import captions
 
 ACCURACY = np.float32([[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
 LENGTHS = np.array([[2, 4, 1, 3], [5, 5, 5, 5], [1, 1, 2, 4]])
@@ -32,9 +35,11 @@ def example():
   entropies, neg = rng.random((2, 3, 4)).astype(np.float32)
   return Evaluation(
     name="in_domain",
-    accuracy=ACCURACY,
-    format=np.float32(rng.random((3, 4)) < 0.5),
-    reward=rng.random((3, 4)).astype(np.float32),
+    scores={
+      "accuracy": ACCURACY,
+      "format": np.float32(rng.random((3, 4)) < 0.5),
+      "reward": rng.random((3, 4)).astype(np.float32),
+    },
     lengths=LENGTHS,
     finished=rng.random((3, 4)) < 0.5,
     entropies=entropies,
@@ -61,8 +66,8 @@ def test_summary_by_hand():
     "pass@1": 0.5,
     "pass@2": (5 / 6 + 0 + 1) / 3,
     "pass@4": 2 / 3,
-    "format": e.format.mean(),
-    "reward": e.reward.mean(),
+    "format": e.scores["format"].mean(),
+    "reward": e.scores["reward"].mean(),
     "length": tokens / 12,
     "finished": e.finished.mean(),
     "entropy": (e.entropies * LENGTHS).sum() / tokens,
@@ -70,6 +75,7 @@ def test_summary_by_hand():
   }
   distinct = found.pop("distinct_answers")
   assert found == pytest.approx(expected)
+  assert list(found) == list(expected)  # the order of the journal
   # An answer that was not given is no answer: {7, 8}, {}, {½}.
   assert distinct == pytest.approx((2 + 0 + 1) / 3)
 
@@ -104,7 +110,13 @@ def test_arrays_come_back_through_npz_without_pickle(tmp_path):
     a, b = getattr(again, name), getattr(e, name)
     assert a.dtype == b.dtype
     np.testing.assert_array_equal(a, b)
+  assert list(again.scores) == list(e.scores)
   assert again.summary() == e.summary()
+
+
+def test_a_score_does_not_take_the_name_of_a_measurement():
+  with pytest.raises(ValueError, match="in_domain: a score is called lengths"):
+    dataclasses.replace(example(), scores={"reward": ACCURACY, "lengths": 1})
 
 
 def stored(e):
@@ -130,6 +142,13 @@ def test_every_answer_comes_back_as_it_was(answers):
   e = dataclasses.replace(example(), answers=rows)
   with np.load(io.BytesIO(stored(e).getvalue()), allow_pickle=False) as arrays:
     assert Evaluation.from_arrays(arrays).answers == rows
+
+
+def test_files_hold_what_they_held_when_results_were_written():
+  assert example().to_arrays().keys() == {
+    "name", "accuracy", "format", "reward", "lengths", "finished", "entropies",
+    "neg_logprobs", "answers_utf8", "answers_ends",
+  }  # fmt: skip
 
 
 def test_files_with_one_array_of_strings_are_still_read():
@@ -167,13 +186,19 @@ def encoder():
   return Encoder(Words(), PixelBudget(56 * 56, 112 * 112), buckets, 8)
 
 
+def problems_of(rows, batch=2, **options):
+  return harness.make_problem_set(
+    "toy", rows, encoder(), batch, task=TASK, **options
+  )
+
+
 def test_problem_sets_batch_by_bucket_and_fill_the_last():
   sizes = [(56, 56), (112, 112), (56, 56), (56, 56), (112, 84), (56, 56)]
   rows = [
     Row(f"r{i}", "how far " + "x" * i, "1", (png(*size),))
     for i, size in enumerate(sizes)
   ]
-  found = harness.make_problem_set("toy", rows, encoder(), 3)
+  found = problems_of(rows, 3)
   assert [r.id for r in found.rows] == [r.id for r in rows]
   indices = [index.tolist() for _, index in found.batches]
   assert indices == [[0, 2, 3], [5, -1, -1], [1, 4, -1]]
@@ -200,7 +225,7 @@ def test_a_picture_that_breaks_off_is_a_named_drop(caplog):
     Row("e", "q " * 30, "1"),
   ]
   with caplog.at_level(logging.WARNING):
-    found = harness.make_problem_set("toy", rows, encoder(), 2, max_missing=0.6)
+    found = problems_of(rows, max_missing=0.6)
   assert [r.id for r in found.rows] == ["a", "d"]
   assert [id for id, _ in found.dropped] == ["b", "c", "e"]
   for text in (*(why for _, why in found.dropped), "'b': ", "2 of the 5"):
@@ -219,9 +244,7 @@ def test_fewer_problems_than_asked_for_are_an_error(limit, passes):
   rows.append(Row("late", "q", "", (png(56, 56),)))
 
   def load():
-    return harness.make_problem_set(
-      "toy", rows, encoder(), 2, asked=7, max_missing=limit
-    )
+    return problems_of(rows, asked=7, max_missing=limit)
 
   if passes:
     assert (load().asked, len(load().rows)) == (7, 3)
@@ -230,7 +253,7 @@ def test_fewer_problems_than_asked_for_are_an_error(limit, passes):
     load()
   for text in (
     "there are only 4",
-    "'late': the answer is empty",
+    "'late': the reference is empty",
     f"{limit:.1%}",
   ):
     assert text in str(error.value)
@@ -239,9 +262,7 @@ def test_fewer_problems_than_asked_for_are_an_error(limit, passes):
 def test_nothing_found_is_an_error_whatever_the_limit():
   for rows in ([], [Row("a", "q", "1", (b"no picture",))]):
     with pytest.raises(ValueError, match="toy: found 0 of the 2"):
-      harness.make_problem_set(
-        "toy", rows, encoder(), 2, asked=2, max_missing=1.0
-      )
+      problems_of(rows, asked=2, max_missing=1.0)
 
 
 @pytest.mark.parametrize(
@@ -251,12 +272,10 @@ def test_nothing_found_is_an_error_whatever_the_limit():
 )
 def test_a_worked_solution_takes_no_part_in_an_evaluation(responses):
   rows = [Row("a", "q", "1"), Row("b", "q", "1", responses=responses)]
-  found = harness.make_problem_set("toy", rows, encoder(), 2)
+  found = problems_of(rows)
   assert [row.id for row in found.rows] == ["a", "b"] and not found.dropped
   bare = [dataclasses.replace(row, responses=()) for row in rows]
-  assert (
-    found.digest == harness.make_problem_set("x", bare, encoder(), 1).digest
-  )
+  assert found.digest == problems_of(bare, 1).digest
 
 
 def test_the_digest_tells_problems_apart_and_nothing_else(tmp_path):
@@ -267,7 +286,7 @@ def test_the_digest_tells_problems_apart_and_nothing_else(tmp_path):
   other = [
     dataclasses.replace(row, id="b"),
     dataclasses.replace(row, question="p"),
-    dataclasses.replace(row, answer="2"),
+    dataclasses.replace(row, reference="2"),
     dataclasses.replace(row, images=()),
     dataclasses.replace(row, images=(png(56, 84),)),
     dataclasses.replace(row, images=(pixels,)),
@@ -298,7 +317,7 @@ def problem_set():
     ({"offset": np.float32([0, 4, 1])}, np.array([0, 4, 1])),
     ({"offset": np.float32([2, 3, 2])}, np.array([2, 3, -1])),
   )
-  return ProblemSet("toy", rows, batches)
+  return ProblemSet("toy", TASK, rows, batches)
 
 
 calls = []
@@ -330,19 +349,23 @@ def decode(ids):
   return f"{len(ids)} tokens {ids[1]} \\boxed{{{ids[0]}}}"
 
 
-def reward(text, answer):
+def grade(text, answer):
   right = float(f"\\boxed{{{answer}}}" in text)
-  return {"overall": right / 2, "format": 1.0, "accuracy": right}
+  return {"accuracy": right, "format": 1.0, "reward": right / 2}
 
 
-def evaluate(params=0, key=0, rounds=1):
+TASK = Task(
+  "toy", lambda split: (), one_by_one(grade), ("accuracy",), boxed.answer
+)
+
+
+def evaluate(params=0, key=0, rounds=1, **changes):
   return harness.evaluate(
-    problem_set(),
+    dataclasses.replace(problem_set(), **changes),
     generate,
     params,
     jax.random.key(key),
     decode=decode,
-    reward=reward,
     rounds=rounds,
   )
 
@@ -352,7 +375,7 @@ def test_every_problem_is_graded_against_its_own_answer():
   assert e.accuracy.shape == (5, 2) and (e.accuracy == 1).all()
   assert e.answers == tuple((str(i),) * 2 for i in range(5))
   np.testing.assert_array_equal(e.lengths, [[3, 2]] * 5)
-  np.testing.assert_array_equal(e.reward, np.full((5, 2), 0.5))
+  np.testing.assert_array_equal(e.scores["reward"], np.full((5, 2), 0.5))
   # Means over the completion's tokens: (1 + 2 + 3) / 3 and (1 + 2) / 2.
   np.testing.assert_allclose(e.neg_logprobs, [[2, 1.5]] * 5)
   np.testing.assert_allclose(e.entropies, [[4, 3]] * 5)
@@ -368,34 +391,54 @@ def test_filling_rows_are_not_measured_and_share_no_id():
   assert calls[1].tolist() == [2, 3, 5]
 
 
-def noise_of(monkeypatch, **kwargs):
-  """Returns the texts of an evaluation, which hold the drawn noise."""
-  texts = []
-
-  def record(text, answer):
-    texts.append(text.split()[2])
-    return {"overall": 0.0, "format": 0.0, "accuracy": 0.0}
-
-  monkeypatch.setitem(globals(), "reward", record)
-  evaluate(**kwargs)
-  monkeypatch.undo()
-  return texts
+def noise_of(**kwargs):
+  """Returns the drawn noise of an evaluation, i[problems, samples]."""
+  task = dataclasses.replace(TASK, answer=lambda text: text.split()[2])
+  return np.array(evaluate(task=task, **kwargs).answers, int)
 
 
-def test_the_same_key_pairs_the_samples_of_two_policies(monkeypatch):
-  a = noise_of(monkeypatch)
-  b = noise_of(monkeypatch, params=1)
-  c = noise_of(monkeypatch, key=1)
-  assert a == b and a != c
+def test_the_same_key_pairs_the_samples_of_two_policies():
+  a, b, c = noise_of(), noise_of(params=1), noise_of(key=1)
+  assert (a == b).all() and (a != c).any()
 
 
-def test_rounds_draw_apart_and_add_samples(monkeypatch):
+def test_rounds_draw_apart_and_add_samples():
   e = evaluate(rounds=3)
   assert e.accuracy.shape == (5, 6)
-  texts = noise_of(monkeypatch, rounds=2)
-  assert len(texts) == 20 and texts[:10] != texts[10:]
+  drawn = noise_of(rounds=2)
+  assert drawn.shape == (5, 4) and (drawn[:, :2] != drawn[:, 2:]).any()
   # The first round is what one round alone draws.
-  assert texts[:10] == noise_of(monkeypatch)
+  np.testing.assert_array_equal(drawn[:, :2], noise_of())
+
+
+def test_a_whole_evaluation_is_one_batch_with_any_scores():
+  seen = []
+
+  def reward(responses, rows):
+    seen.append([row.id for row in rows])
+    return captions.reward(responses, rows)
+
+  task = dataclasses.replace(captions.CAPTIONS, reward=reward)
+  rows = (*captions.ROWS, *captions.ROWS[:2])
+  e = evaluate(task=task, rows=rows, rounds=2)
+  assert seen == [[row.id for row in rows for _ in range(4)]]
+  assert e.scores.keys() == {"reward", "overlap", "length"}
+  np.testing.assert_array_equal(e.scores["length"], np.full((5, 4), 4))
+  # Without right and wrong there is no pass@k, and nothing fails for it.
+  found = e.summary()
+  assert found["overlap"] == 0 and "accuracy" not in found
+  assert not [name for name in found if name.startswith("pass@")]
+  with np.load(io.BytesIO(stored(e).getvalue()), allow_pickle=False) as arrays:
+    assert Evaluation.from_arrays(arrays).summary() == found
+
+
+def test_a_reference_is_digested_by_its_text():
+  rows = [Row("a", "?", (1,), reference_text=text) for text in ("[1]", "[2]")]
+  assert harness.digest_of(rows[:1]) != harness.digest_of(rows[1:])
+  # A text gives the digest that it always gave.
+  text = dataclasses.replace(rows[0], reference="[1]")
+  expected = hashlib.sha256(b"('a', '?', '[1]', [])").hexdigest()
+  assert harness.digest_of([text]) == harness.digest_of(rows[:1]) == expected
 
 
 def test_an_answer_that_was_not_boxed_is_empty():
@@ -405,22 +448,7 @@ def test_an_answer_that_was_not_boxed_is_empty():
     0,
     jax.random.key(0),
     decode=lambda ids: "no box",
-    reward=reward,
   )
   assert e.answers == (("", ""),) * 5
   assert e.summary()["distinct_answers"] == 0
   assert not math.isnan(e.summary()["entropy"])
-
-
-@pytest.mark.parametrize(
-  "value,message",
-  [
-    (0.5, "a float; expected a mapping"),
-    ({"overall": 1.0, "accuracy": 1.0}, "without format"),
-    ({"overall": math.nan, "accuracy": 1.0, "format": 1.0}, "overall is nan"),
-  ],
-)
-def test_a_reward_that_says_too_little_is_named(monkeypatch, value, message):
-  monkeypatch.setitem(globals(), "reward", lambda text, answer: value)
-  with pytest.raises(ValueError, match=f"the reward .*{message}"):
-    evaluate()

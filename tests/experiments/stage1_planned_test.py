@@ -96,7 +96,7 @@ def trained(c: config.StudyConfig, stage: str, monkeypatch):
   monkeypatch.setattr(experience, "rollout_metrics", lambda *_: {})
   monkeypatch.setattr(experience, "count_tokens", lambda _: 0.0)
   zeros = np.zeros((N, G), np.float32)
-  graded = dict.fromkeys(("overall", "accuracy", "format"), zeros)
+  graded = dict.fromkeys(("reward", "accuracy", "format"), zeros)
   monkeypatch.setattr(experience, "grade", lambda *_, **__: graded)
 
   def group_experience(batch, samples, rewards, **_):

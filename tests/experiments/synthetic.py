@@ -44,9 +44,11 @@ def evaluation(
   answers = np.where(correct, "42", np.where(wrong == "0", "", wrong))
   return Evaluation(
     name=name,
-    accuracy=correct.astype(np.float32),
-    format=(rng.random((problems, samples)) < 0.97).astype(np.float32),
-    reward=(0.9 * correct + 0.1).astype(np.float32),
+    scores={
+      "accuracy": correct.astype(np.float32),
+      "format": (rng.random((problems, samples)) < 0.97).astype(np.float32),
+      "reward": (0.9 * correct + 0.1).astype(np.float32),
+    },
     lengths=lengths,
     finished=np.ones((problems, samples), bool),
     entropies=entropies.astype(np.float32),

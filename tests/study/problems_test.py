@@ -78,7 +78,7 @@ def test_the_test_split_is_measured_whatever_its_solutions(study, chat):
 def test_an_evaluation_set_does_not_shrink_in_silence(study, chat):
   with pytest.raises(ValueError, match="found 3 of the 601") as error:
     measured(study, chat, in_domain=601)
-  for text in ("only 4", "'test/2': the answer is empty"):
+  for text in ("only 4", "'test/2': the reference is empty"):
     assert text in str(error.value)
   (found,) = measured(study, chat, in_domain=4, max_missing=0.25)
   assert (found.asked, len(found.rows)) == (4, 3)

@@ -6,6 +6,7 @@ import pytest
 
 from jaxvlm.data.rows import HostBatch, Row
 from jaxvlm.sampling import Samples
+from jaxvlm.tasks import Task
 from jaxvlm.train import experience
 from tests import tiny
 
@@ -24,8 +25,12 @@ def samples():
 
 
 def host():
-  rows = tuple(Row(f"row {i}", "?", answer=str(i)) for i in range(N))
+  rows = tuple(Row(f"row {i}", "?", str(i)) for i in range(N))
   return HostBatch(BATCH, rows)
+
+
+def task(reward):
+  return Task("mine", lambda split: (), reward, ("reward",))
 
 
 def test_sample_asks_for_unique_ids_and_keeps_the_prompts():
@@ -46,20 +51,26 @@ def test_sample_asks_for_unique_ids_and_keeps_the_prompts():
 def test_grade_reads_what_the_mask_keeps_against_the_rows_own_answer():
   seen = []
 
-  def reward(text, answer):
-    seen.append((text, answer))
-    return {"overall": len(text.split()) + 10 * int(answer), "format": True}
+  def reward(texts, rows):
+    answers = [row.reference for row in rows]
+    seen.append(list(zip(texts, answers, strict=True)))
+    totals = [len(t.split()) + 10 * int(a) for t, a in seen[0]]
+    return {"reward": totals, "format": [True] * len(texts)}
 
   graded = experience.grade(
-    samples(), host(), decode=lambda ids: " ".join(map(str, ids)), reward=reward
+    samples(),
+    host(),
+    decode=lambda ids: " ".join(map(str, ids)),
+    task=task(reward),
   )
   lengths = BATCH.mask.sum(-1)
   expected = lengths + 10 * np.arange(N)[:, None]
-  np.testing.assert_array_equal(graded["overall"], expected)
-  assert graded["overall"].dtype == graded["format"].dtype == np.float32
+  np.testing.assert_array_equal(graded["reward"], expected)
+  assert graded["reward"].dtype == graded["format"].dtype == np.float32
   np.testing.assert_array_equal(graded["format"], np.ones((N, G)))
   text = " ".join(map(str, BATCH.tokens[2, 1][BATCH.mask[2, 1]]))
-  assert (text, "2") in seen
+  (batch,) = seen  # all at once
+  assert len(batch) == N * G and batch[2 * G + 1] == (text, "2")
 
 
 def test_group_experience():
@@ -105,19 +116,13 @@ def test_rollout_metrics_are_means_over_tokens():
   assert some["batch/tokens"] == mask.sum()
 
 
-def test_a_reward_that_is_none_is_named_and_parts_are_those_of_the_first():
-  def graded(reward):
-    return experience.grade(samples(), host(), decode=str, reward=reward)
-
-  with pytest.raises(ValueError, match="a float; expected a map"):
-    graded(lambda text, answer: 0.5)
-  with pytest.raises(ValueError, match="overall is nan"):
-    graded(lambda text, answer: {"overall": float("nan")})
-  with pytest.raises(ValueError, match="without overall"):
-    graded(lambda text, answer: {"accuracy": 1.0})
-  with pytest.raises(ValueError, match="for the answer '2', without format"):
-    graded(
-      lambda text, answer: (
-        {"overall": 1.0} | ({} if answer == "2" else {"format": 1.0})
+def test_a_reward_that_says_too_little_is_named():
+  for value, message in (
+    (0.5, "task 'mine' returned a float, expected a map"),
+    ({"reward": [float("nan")] * N * G}, "reward of row 'row 0' is nan"),
+    ({"accuracy": [1.0] * N * G}, "without reward"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      experience.grade(
+        samples(), host(), decode=str, task=task(lambda *_, v=value: v)
       )
-    )

@@ -33,6 +33,7 @@ from jaxvlm import distributed, journal, sharding
 from jaxvlm.data.rows import HostBatch, Row
 from jaxvlm.sampling import Samples
 from jaxvlm.sharding import MeshConfig, prompt_axes
+from jaxvlm.tasks import Task, one_by_one
 from jaxvlm.train import experience, loop, objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.step import init_state, make_train_step
@@ -105,15 +106,18 @@ def host_batch(step: int, mesh, bad=()) -> HostBatch:
   batch = jax.tree.map(
     lambda x, axis: np.take(x, own, axis), batch, prompt_axes(batch)
   )
-  rows = (Row(f"{step}-{i}", "?", answer=str(i)) for i in own)
+  rows = (Row(f"{step}-{i}", "?", str(i)) for i in own)
   if mesh is not None:
     batch = sharding.shard_batch(mesh, batch)
   return HostBatch(batch, tuple(rows))
 
 
-def reward(text: str, answer: str) -> dict[str, float]:
+def grade(text: str, answer: str) -> dict[str, float]:
   total = sum(map(int, text.split())) + int(answer)
-  return {"overall": total % 7 / 7, "accuracy": float(total % 2)}
+  return {"reward": total % 7 / 7, "accuracy": float(total % 2)}
+
+
+TASK = Task("toy", lambda split: (), one_by_one(grade), ("accuracy",))
 
 
 def make_inputs(kind: str, mesh, bad, at):
@@ -132,11 +136,11 @@ def make_inputs(kind: str, mesh, bad, at):
       samples,
       host,
       decode=lambda ids: " ".join(map(str, ids)),
-      reward=reward,
+      task=TASK,
       mesh=mesh,
     )
     data, metrics = experience.group_experience(
-      batch, samples, graded["overall"], mesh=mesh
+      batch, samples, graded["reward"], mesh=mesh
     )
     return data, carry, {**logged, **metrics}
 

@@ -51,7 +51,7 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
       Row(
         id=name,
         question=question + INSTRUCTION,
-        answer=answer,
+        reference=answer,
         images=(inside(folder, image),),
         responses=(work,),
         group=str(record.get("answer_kind", "")),

@@ -37,7 +37,13 @@ class WorldRows(Sequence):
     known = self.responses is None or isinstance(self.responses, Mixture)
     return repr(self) if known else ""
 
-  def __getitem__(self, index: int) -> Row:
+  def __getitem__(self, index):
+    """Returns a row, or the rows of a slice; the first n are lazy as these."""
+    if isinstance(index, slice):
+      first, end, step = index.indices(self.count)
+      if (first, step) == (0, 1):
+        return dataclasses.replace(self, count=end)
+      return [self[i] for i in range(first, end, step)]
     if not 0 <= index < self.count:
       raise IndexError(index)
     problem = diagrams.sample(self.split, index)
@@ -45,7 +51,7 @@ class WorldRows(Sequence):
     return Row(
       id=f"{self.split.name}/{index}",
       question=problem.question,
-      answer=problem.answer,
+      reference=problem.answer,
       images=(problem.image,),
       responses=texts,
       group=problem.family,
