@@ -33,6 +33,7 @@ def hidden_states(params, tokens):
   return jnp.tanh(params["embed"][previous] @ params["mix"])
 
 
+@jax.jit  # traced once for all objectives
 def measure(params, tokens, mask, teacher=None):
   hidden = hidden_states(params, tokens)
   if teacher is None:

@@ -140,7 +140,9 @@ def test_the_gradient_of_a_collected_matrix_arrives_in_pieces():
   assert ("all-reduce", 512 * 1024) not in sizes
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+  "tied", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
 def test_a_rollout_collects_its_weights_once(tied):
   """Before the loop; inside it, each token would send the whole model."""
   pytest.importorskip("libtpu")

@@ -223,7 +223,7 @@ def test_questions_tell_the_task_but_no_number(family):
 @pytest.mark.parametrize("family", diagrams.IN_DOMAIN)
 def test_no_answer_can_be_guessed_from_the_question(family):
   answers = collections.defaultdict(collections.Counter)
-  for problem in _many(family, 2000):
+  for problem in _many(family, 1000):
     answers[problem.question][problem.answer] += 1
   for question, counter in answers.items():
     share = counter.most_common(1)[0][1] / counter.total()
@@ -292,11 +292,11 @@ def _contents(split, count):
 
 
 def test_validation_asks_for_numbers_never_seen_in_training():
-  held_out = _contents(diagrams.VALIDATION, 1400)
-  held_out |= _contents(diagrams.VALIDATION_OOD, 600)
+  held_out = _contents(diagrams.VALIDATION, 700)
+  held_out |= _contents(diagrams.VALIDATION_OOD, 300)
   partitioned = {"triangle", "exterior", "parallel", "bars"}
   for split in (diagrams.PRETRAIN, diagrams.SFT_TRACES, diagrams.RL_TRAIN):
-    for family, contents in _contents(split, 1400).items():
+    for family, contents in _contents(split, 700).items():
       if family in partitioned:
         assert len(held_out[family]) > 50
         assert not contents & held_out[family], family

@@ -30,6 +30,7 @@ from jaxvlm.data import chat, diagrams
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.eval.harness import Evaluation
 from jaxvlm.models import qwen2_5_vl
+from jaxvlm.train import manifest
 from tests import compiling, tiny
 from tests.data import pack
 from tests.train import runs
@@ -231,6 +232,7 @@ def test_pictures_of_different_size_are_compiled_once(undisturbed):
     assert len(set(counts)) == 1, (stage, counts)
 
 
+@pytest.mark.slow
 def test_a_study_killed_at_random_moments_ends_bit_equal(
   tmp_path, start, finish, models, undisturbed
 ):
@@ -253,17 +255,29 @@ def test_a_study_killed_at_random_moments_ends_bit_equal(
   assert contents(tmp_path) == contents(undisturbed)
 
 
-def test_a_finished_study_is_not_run_again(finish, models, undisturbed):
-  before = {
+def test_an_interrupted_study_goes_on_where_it_was(
+  tmp_path, finish, models, undisturbed
+):
+  """What is finished is not run again; the rest ends bit-equal."""
+  study = tmp_path / "study"
+  shutil.copytree(undisturbed, study)
+  cut = study / "seed-0" / "opd" / "grpo"
+  # As after a kill in the last step of the last arm.
+  shutil.rmtree(cut / "checkpoints" / "3")
+  manifest.location(cut / "checkpoints", 3).unlink()
+  (cut / "samples.json").unlink()
+  (study / "report.html").unlink()
+  finished = {
     p: p.stat().st_mtime_ns
-    for p in undisturbed.rglob("seed-*/**/*")
-    if p.is_file()
+    for p in study.rglob("seed-*/**/*")
+    # A log is cut to the restored step: to what it was.
+    if p.is_file() and cut not in p.parents and p.name != "metrics.jsonl"
   }
-  code, output = finish(*TINY, *models, f"--workdir={undisturbed}")
+  code, output = finish(*TINY, *models, f"--workdir={study}")
   assert code == 0, output
-  for path, modified in before.items():
-    if path.name == "metrics.jsonl":  # cut to the restored step: the same
-      continue
+  assert contents(study) == contents(undisturbed)
+  assert (study / "report.html").is_file()
+  for path, modified in finished.items():
     assert path.stat().st_mtime_ns == modified, path
 
 
@@ -469,10 +483,16 @@ def pictures(tmp_path_factory):
     pytest.param(pack.SHARED, id="pack", marks=pytest.mark.slow),
   ],
 )
-def test_real_pictures_take_the_same_path(tmp_path, finish, source):
+def test_adapters_are_trained_on_real_pictures(tmp_path, finish, source):
+  """LoRA on a frozen tower, an 8-bit teacher: OPD, then GRPO goes on."""
+  study = tmp_path / "study"
   code, output = finish(
     *TINY,
     *folders(tmp_path, source),
+    "--arms=opd",
+    "--lora_rank=2",
+    "--freeze_vision",
+    "--int8_teacher",
     "--evaluation.every=3",
     "--data.traces=12",
     "--data.train_problems=12",
@@ -483,20 +503,50 @@ def test_real_pictures_take_the_same_path(tmp_path, finish, source):
     "--data.max_new_tokens=160",
     "--data.max_dropped=0.2",
     "--evaluation.max_missing=0.5",
-    f"--workdir={tmp_path / 'study'}",
+    f"--workdir={study}",
   )
   assert code == 0, output
-  for stage in STAGES:
-    log = journal.read(tmp_path / "study" / stage / "metrics.jsonl")
+  trees = []
+  for stage in ("seed-0/opd/stage1", "seed-0/opd/grpo"):
+    log = journal.read(study / stage / "metrics.jsonl")
     assert [r["step"] for r in log] == [0, 1, 2, 3]
     for record in log[1:]:
       assert np.isfinite(record["loss/total"])
       assert record["guard/skipped"] == 0
     assert log[-1]["eval/in_domain/length"] > 0
-  first = journal.read(tmp_path / "study" / STAGES[0] / "metrics.jsonl")[1]
+    checkpoints = study / stage / "checkpoints"
+    arrays = ocp.StandardCheckpointer().restore(checkpoints / "3")
+    trees.append({k: v for k, v in arrays.items() if k.startswith("trainable")})
+    assert trees[-1]
+    assert all(
+      re.search("model.*lora_(a|b|scale)$", name) for name in trees[-1]
+    )
+  first = journal.read(study / "seed-0/opd/stage1/metrics.jsonl")[1]
   # Random weights know nothing.
-  words = chat.load(tmp_path / "official", tiny.CONFIG.layout).vocab_size
+  model = tmp_path / "official"
+  words = chat.load(model, tiny.CONFIG.layout).vocab_size
   assert first["policy/entropy"] == pytest.approx(math.log(words), abs=0.3)
+  assert trees[0].keys() == trees[1].keys()
+  moved = [np.abs(trees[1][n] - trees[0][n]).max() for n in trees[0]]
+  assert max(moved) > 0
+  b = [x for n, x in trees[0].items() if "lora_b" in n]
+  assert max(np.abs(x).max() for x in b) > 0  # they begin at 0
+  merged = tmp_path / "merged"
+  done = subprocess.run(
+    [
+      *(sys.executable, "-m", "jaxvlm.tools.main", "export"),
+      f"--model_dir={model}",
+      f"--checkpoints={checkpoints}",
+      f"--out={merged}",
+    ],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  old, new = (qwen2_5_vl.load_pretrained(f)[1] for f in (model, merged))
+  changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), old, new)
+  assert not any(jax.tree.leaves(changed["visual"]))
+  assert changed["model"]["layers"]["q_proj"]["kernel"]
 
 
 @pytest.mark.parametrize("scale", ["colab", "pod"])
@@ -513,49 +563,3 @@ def test_dry_run_of_the_large_scales(tmp_path, finish, pictures, scale):
   assert "usable" in output
   # Nothing that an earlier study wrote is touched.
   assert not (tmp_path / "config.json").exists()
-
-
-def test_adapters_alone_are_trained_and_stored(tmp_path, finish, models):
-  """LoRA on a frozen tower, an 8-bit teacher: SFT, then GRPO goes on."""
-  code, output = finish(
-    *TINY,
-    *models,
-    f"--workdir={tmp_path}",
-    "--arms=opd",
-    "--lora_rank=2",
-    "--freeze_vision",
-    "--int8_teacher",
-  )
-  assert code == 0, output
-  trees = []
-  for stage in ("stage1", "grpo"):
-    where = tmp_path / "seed-0" / "opd" / stage / "checkpoints" / "3"
-    arrays = ocp.StandardCheckpointer().restore(where)
-    trainable = {k: v for k, v in arrays.items() if k.startswith("trainable")}
-    assert trainable
-    assert all(
-      re.search("model.*lora_(a|b|scale)$", name) for name in trainable
-    )
-    trees.append(trainable)
-  assert trees[0].keys() == trees[1].keys()
-  moved = [np.abs(trees[1][n] - trees[0][n]).max() for n in trees[0]]
-  assert max(moved) > 0
-  b = [x for n, x in trees[0].items() if "lora_b" in n]
-  assert max(np.abs(x).max() for x in b) > 0  # they begin at 0
-  folder = models[0].partition("=")[2]
-  merged = tmp_path / "merged"
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "jaxvlm.tools.main", "export"),
-      f"--model_dir={folder}",
-      f"--checkpoints={where.parent}",
-      f"--out={merged}",
-    ],
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  old, new = (qwen2_5_vl.load_pretrained(f)[1] for f in (folder, merged))
-  changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), old, new)
-  assert not any(jax.tree.leaves(changed["visual"]))
-  assert changed["model"]["layers"]["q_proj"]["kernel"]

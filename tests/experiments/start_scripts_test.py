@@ -85,13 +85,15 @@ def test_every_script_is_covered():
   ]
 
 
+def test_a_queued_slice_is_given_what_a_slice_is(called):
+  at_once = study_flags(called("tpu_vm.sh", BUCKET="b"))
+  queued = {"BUCKET": "b", "SPOT": "1", "STATE": "ACTIVE"}
+  assert study_flags(called("queued_resource.sh", **queued)) == at_once
+
+
 @pytest.mark.parametrize(
   "script,variables",
-  [
-    ("tpu_vm.sh", {"BUCKET": "bucket"}),
-    ("queued_resource.sh", {"BUCKET": "b", "SPOT": "1", "STATE": "ACTIVE"}),
-    ("gpu.sh", {"DATA": "/data"}),
-  ],
+  [("tpu_vm.sh", {"BUCKET": "bucket"}), ("gpu.sh", {"DATA": "/data"})],
 )
 def test_every_flag_passes_a_dry_run(
   tmp_path,

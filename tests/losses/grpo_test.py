@@ -1,5 +1,6 @@
 """What only the policy gradient and its advantages promise."""
 
+import functools
 import itertools
 
 import hypothesis
@@ -27,13 +28,13 @@ WEIGHTS = (token_mean, sequence_mean, lambda mask: constant_length(mask, 9))
 
 def batch(seed, shape=(4, 5)):
   x = cases.single(cases.draw("grpo", seed, shape))
-  return {key: jnp.asarray(value) for key, value in x.items()}
+  return {key: np.asarray(value) for key, value in x.items()}
 
 
-@hypothesis.given(seed=SEEDS, weighting=st.sampled_from(WEIGHTS))
-@SETTINGS
-def test_on_policy_gradient_is_reinforce(seed, weighting):
-  x = batch(seed)
+# Jitted: eager gradients of hundreds of examples are traced every time.
+@functools.partial(jax.jit, static_argnums=0)
+def on_policy(weighting, x):
+  """Returns (weights, the loss's gradient where the policy is the old one)."""
   weights = weighting(x["mask"])
 
   def loss(logprobs):
@@ -41,10 +42,30 @@ def test_on_policy_gradient_is_reinforce(seed, weighting):
       logprobs, x["logprobs"], x["advantages"], x["mask"], weights=weights
     )[0]
 
-  expected = -weights * x["advantages"][:, None]
-  np.testing.assert_allclose(
-    jax.grad(loss)(x["logprobs"]), expected, rtol=1e-6, atol=1e-8
-  )
+  return weights, jax.grad(loss)(x["logprobs"])
+
+
+@hypothesis.given(seed=SEEDS, weighting=st.sampled_from(WEIGHTS))
+@SETTINGS
+def test_on_policy_gradient_is_reinforce(seed, weighting):
+  x = batch(seed)
+  weights, gradient = on_policy(weighting, x)
+  expected = -np.asarray(weights) * np.asarray(x["advantages"])[:, None]
+  np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def graded(x, rewards, normalize_std):
+  """Returns advantages of both kinds, and (loss, gradient) of the first."""
+  advantages = group_advantages(rewards, normalize_std=normalize_std)
+
+  def loss(logprobs):
+    return grpo_loss(
+      logprobs, x["old_logprobs"], advantages[0], x["mask"], dual_clip=3.0
+    )[0]
+
+  others = leave_one_out_advantages(rewards)
+  return advantages, others, jax.value_and_grad(loss)(x["logprobs"])
 
 
 @hypothesis.given(
@@ -54,18 +75,12 @@ def test_on_policy_gradient_is_reinforce(seed, weighting):
 )
 @SETTINGS
 def test_equal_rewards_have_exactly_no_gradient(seed, reward, normalize_std):
-  x = batch(seed)
-  rewards = jnp.full((1, 4), reward)
-  advantages = group_advantages(rewards, normalize_std=normalize_std)
+  rewards = np.full((1, 4), reward, np.float32)
+  advantages, others, (value, gradient) = graded(
+    batch(seed), rewards, normalize_std
+  )
   np.testing.assert_array_equal(advantages, 0.0)
-  np.testing.assert_array_equal(leave_one_out_advantages(rewards), 0.0)
-
-  def loss(logprobs):
-    return grpo_loss(
-      logprobs, x["old_logprobs"], advantages[0], x["mask"], dual_clip=3.0
-    )[0]
-
-  value, gradient = jax.value_and_grad(loss)(x["logprobs"])
+  np.testing.assert_array_equal(others, 0.0)
   assert value == 0 and not np.any(gradient)
 
 

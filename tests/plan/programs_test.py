@@ -135,5 +135,5 @@ def test_a_fingerprint_is_that_of_the_program():
   one = Setting(small, Task.SFT, "v5e:2x2", prompts=4, patches=0)
   first = cell.fingerprint(one)
   assert cell.fingerprint(dataclasses.replace(one)) == first
-  for changes in ({"remat": Remat.NONE}, {"prompts": 8}, {"group": 2}):
+  for changes in ({"remat": Remat.NONE}, {"prompts": 8}):
     assert cell.fingerprint(dataclasses.replace(one, **changes)) != first

@@ -45,9 +45,12 @@ def waves(params):
   "slots",
   [
     Slots(rows=2, width=2, segment=3),
-    Slots(rows=4, width=5, segment=4),  # a slot for everyone
-    Slots(rows=1, width=1, segment=1),
     Slots(rows=7, width=2, segment=30),  # more rows than prompts
+    # A slot for everyone, one for all.
+    *(
+      pytest.param(slots, marks=pytest.mark.slow)
+      for slots in (Slots(4, 5, 4), Slots(1, 1, 1))
+    ),
   ],
   ids=str,
 )

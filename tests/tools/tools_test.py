@@ -64,9 +64,3 @@ def test_sample_answers_and_counts(picture):
   assert "\033[38;5;" in done.stdout
   plain = re.sub(r"\033\[[0-9;]*m", "", done.stdout)
   assert "\\boxed" in plain and "<|im_end|>" not in plain
-
-
-def test_missing_picture_is_named(picture):
-  done = _jaxvlm("sample", "--image=nowhere.png", "--prompt=What is x?")
-  assert done.returncode != 0
-  assert "nowhere.png does not exist" in done.stderr

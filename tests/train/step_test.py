@@ -102,11 +102,11 @@ def inputs_of(name):
 
 
 OBJECTIVES = (
-  *("sft", "opd", "grpo_per_token", "grpo_per_sequence"),
-  *("sft_c_open", "cw_dpo_filtered"),
+  # One of each way to normalize: tokens, sequences, pairs, a survey.
+  *("grpo_per_token", "grpo_per_sequence", "sft_c_open", "cw_dpo_filtered"),
   *(
     pytest.param(name, marks=pytest.mark.slow)
-    for name in ("sft_c_closed", "dpo", "cw_dpo", "focal_dpo")
+    for name in ("sft", "opd", "sft_c_closed", "dpo", "cw_dpo", "focal_dpo")
   ),
 )
 
@@ -215,17 +215,19 @@ def test_gradients_of_bfloat16_masters_are_summed_in_float32():
 
 
 def test_the_norm_of_bfloat16_gradients_is_float32():
-  """400 gradients of 1; bfloat16 would stop adding at 256."""
+  """A square of 256 and squares of 1; bfloat16 counts by 2 from 256 on."""
+  slopes = {"0": 16.0, **{str(i): 1.0 for i in range(1, 5)}}
 
   def objective(params, frozen, batch, total):
-    return sum(jax.tree.leaves(params)).astype(jnp.float32), {}
+    loss = sum(slope * params[name] for name, slope in slopes.items())
+    return loss.astype(jnp.float32), {}
 
   config = OptimizerConfig(1e-2, master=Precision.BFLOAT16)
   optimizer = make_optimizer(config)
-  params = master_params(config, {str(i): jnp.ones(()) for i in range(400)})
+  params = master_params(config, {name: jnp.ones(()) for name in slopes})
   run = make_train_step(objective, jnp.size, optimizer)
   _, metrics = run(init_state(params, optimizer), None, jnp.ones(1))
-  assert metrics["grad/norm"] == 20
+  assert metrics["grad/norm"] == pytest.approx(np.sqrt(260), rel=1e-6)
 
 
 def bits(tree):

@@ -49,7 +49,8 @@ def check(nursery, tmp_path, kind: str, kills: int, seed: int) -> None:
     trial += 1
 
 
-@pytest.mark.parametrize("kind", runs.KINDS)
+# All kinds, and more often, in the slow suite.
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_killed_at_random_instants(nursery, tmp_path, kind):
   check(nursery, tmp_path, kind, 3, seed=runs.KINDS.index(kind))
 
