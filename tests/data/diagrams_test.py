@@ -140,7 +140,7 @@ def _expected_reading(problem, numbers):
 def test_pictures_show_exactly_what_the_solutions_read(family):
   glyphs = _glyphs()
   asks_for_an_angle = family not in ("rectangle", "circle", "bars")
-  for problem in _many(family, 150, start=10_000):
+  for problem in _many(family, 60, start=10_000):
     labels = _read(problem.image, glyphs)
     numbers = [int(label) for label in labels if label != "x"]
     assert labels.count("x") == asks_for_an_angle, labels
@@ -292,8 +292,8 @@ def _contents(split, count):
 
 
 def test_validation_asks_for_numbers_never_seen_in_training():
-  held_out = _contents(diagrams.VALIDATION, 700)
-  held_out |= _contents(diagrams.VALIDATION_OOD, 300)
+  held_out = _contents(diagrams.VALIDATION, 1000)
+  held_out |= _contents(diagrams.VALIDATION_OOD, 600)
   partitioned = {"triangle", "exterior", "parallel", "bars"}
   for split in (diagrams.PRETRAIN, diagrams.SFT_TRACES, diagrams.RL_TRAIN):
     for family, contents in _contents(split, 700).items():

@@ -175,11 +175,11 @@ def test_a_stop_may_stretch_across_a_special_token(either):
 
 def test_every_token_moves_by_the_bytes_that_decoding_shows(either):
   """A stop of one byte is in exactly the tokens whose text has it."""
+  shown = either.tokenizer.batch_decode(
+    [[i] for i in range(either.vocab_size)], skip_special_tokens=True
+  )
   for byte in (" ", "7", "\n", "e"):
     table = stop_table(either.tokenizer, [byte])
-    shown = either.tokenizer.batch_decode(
-      [[i] for i in range(either.vocab_size)], skip_special_tokens=True
-    )
     expected = [byte in text for text in shown]
     np.testing.assert_array_equal(table.transitions[0] == 1, expected)
 

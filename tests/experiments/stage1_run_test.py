@@ -484,12 +484,14 @@ def pictures(tmp_path_factory):
   ],
 )
 def test_adapters_are_trained_on_real_pictures(tmp_path, finish, source):
-  """LoRA on a frozen tower, an 8-bit teacher: OPD, then GRPO goes on."""
+  """LoRA on a frozen tower, an 8-bit teacher: SFT, then GRPO goes on."""
   study = tmp_path / "study"
   code, output = finish(
     *TINY,
     *folders(tmp_path, source),
-    "--arms=opd",
+    "--arms=sft_early",
+    "--grpo.carry=0",
+    "--grpo.slots.rows=0",
     "--lora_rank=2",
     "--freeze_vision",
     "--int8_teacher",
@@ -507,7 +509,7 @@ def test_adapters_are_trained_on_real_pictures(tmp_path, finish, source):
   )
   assert code == 0, output
   trees = []
-  for stage in ("seed-0/opd/stage1", "seed-0/opd/grpo"):
+  for stage in ("seed-0/sft_early/stage1", "seed-0/sft_early/grpo"):
     log = journal.read(study / stage / "metrics.jsonl")
     assert [r["step"] for r in log] == [0, 1, 2, 3]
     for record in log[1:]:
@@ -521,7 +523,7 @@ def test_adapters_are_trained_on_real_pictures(tmp_path, finish, source):
     assert all(
       re.search("model.*lora_(a|b|scale)$", name) for name in trees[-1]
     )
-  first = journal.read(study / "seed-0/opd/stage1/metrics.jsonl")[1]
+  first = journal.read(study / "seed-0/sft_early/stage1/metrics.jsonl")[1]
   # Random weights know nothing.
   model = tmp_path / "official"
   words = chat.load(model, tiny.CONFIG.layout).vocab_size
