@@ -77,15 +77,26 @@ def _check_arms(arms: tuple[str, ...]) -> None:
 def _check_stage(name: str, stage: StageConfig) -> None:
   _at_least(1, stage, "steps", "prompts", "group", "micro_batches", of=name)
   _at_least(0, stage, "evaluate_every", of=name)
-  if stage.prompts % stage.micro_batches:
+  if isinstance(stage, GRPOConfig):
+    _at_least(1, stage, "minibatches", of=name)
+  parts = _parts(stage)
+  if stage.prompts % parts:
+    minibatches = parts // stage.micro_batches
+    times = f"{name}.minibatches, {minibatches}, times " * (minibatches > 1)
     raise ValueError(
-      f"{name}.prompts is {stage.prompts}, expected a multiple of"
-      f" {name}.micro_batches, {stage.micro_batches}"
+      f"{name}.prompts is {stage.prompts}, expected a multiple of {times}"
+      f"{name}.micro_batches, {stage.micro_batches}"
     )
   with _named(f"{name}."):
     check_temperature(stage.temperature)
   with _named(f"{name}.optimizer."):
     optimizer.check(stage.optimizer)
+
+
+def _parts(stage: StageConfig) -> int:
+  """Returns into how many equal parts a batch is cut."""
+  minibatches = stage.minibatches if isinstance(stage, GRPOConfig) else 1
+  return minibatches * stage.micro_batches
 
 
 def _check_grpo(grpo: GRPOConfig) -> None:
@@ -203,7 +214,7 @@ def check_batches(
   parts = {"evaluation": config.evaluation.prompts}
   for name in ("sft_early", "sft_over", "opd", "grpo"):
     stage = getattr(config, name)
-    parts[name] = stage.prompts // stage.micro_batches
+    parts[name] = stage.prompts // _parts(stage)
   for name, prompts in parts.items():
     try:
       check_rows(mesh, prompts)

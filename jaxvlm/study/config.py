@@ -55,7 +55,9 @@ class StageConfig:
   prompts: int
   group: int
   evaluate_every: int = _help("steps; 0 takes evaluation.every", 0)
-  micro_batches: int = 1
+  micro_batches: int = _help(
+    "parts of a minibatch, whose gradients add up to one optimizer step", 1
+  )
   temperature: float = 1.0
   optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -77,6 +79,9 @@ class GRPOConfig(StageConfig):
   clip_high: float = 0.2
   kl_coef: float = 0.0
   normalize_std: bool = True
+  minibatches: int = _help(
+    "optimizer steps on one rollout, on equal parts of it in turn", 1
+  )
   slots: SlotsConfig = field(default_factory=SlotsConfig)
   carry: int = _help(
     "prompts under way beyond those of a step; what is unfinished when the"

@@ -80,6 +80,10 @@ def reinforced(lab: Lab, source: pipeline.BatchSource):
         },
         **logged,
       }
+      if stage.minibatches > 1:
+        drawn = experience.drawn_by_the_first(
+          batch.mask if drawn is None else drawn, stage.minibatches
+        )
       return data._replace(drawn=drawn), carry, metrics
 
     return inputs

@@ -106,11 +106,13 @@ def make_programs(
     objective: objectives.Objective,
     optimizer: OptimizerConfig,
     micro_batches: int,
+    minibatches: int = 1,
   ) -> Callable:
     return make_train_step(
       freeze.with_frozen(objective) if study.frozen else objective,
       objectives.count,
       make_optimizer(optimizer),
+      minibatches=minibatches,
       micro_batches=micro_batches,
       rules=rules,
       norm_depth=study.grad_norm_depth,
@@ -130,7 +132,12 @@ def make_programs(
   steps = {}
   for name, objective in kinds.items():
     stage: StageConfig = getattr(study, name)
-    steps[name] = step(objective, stage.optimizer, stage.micro_batches)
+    steps[name] = step(
+      objective,
+      stage.optimizer,
+      stage.micro_batches,
+      stage.minibatches if name == "grpo" else 1,
+    )
   e = study.evaluation
   return Programs(
     steps=steps,

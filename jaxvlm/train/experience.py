@@ -5,6 +5,7 @@ decodes and grades the rows that its own devices hold; the rewards, a few
 numbers a prompt, are then known to all of them.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -86,6 +87,22 @@ def grade(
   if mesh is None:
     return own
   return distributed.gather(sharding.shard_batch(mesh, own))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def drawn_by_the_first(mask: jax.Array, minibatches: int) -> jax.Array:
+  """Returns which tokens are of the policy that trains on them: bool[N, G, T].
+
+  Those of the first of several minibatches (`train.step.split`: every M-th
+  prompt); the later ones meet a policy that has moved on, so that trainer and
+  sampler differ by more than rounding.
+
+  Args:
+    mask: bool[N, G, T] tokens of the sampler's policy.
+    minibatches: M optimizer steps on the batch.
+  """
+  first = jnp.arange(mask.shape[0]) % minibatches == 0
+  return mask & first[:, None, None]
 
 
 def group_experience(

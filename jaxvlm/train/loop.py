@@ -179,6 +179,7 @@ def run(
       known = journals.read(log) if distributed.is_writer() else ()
       alarm = drift.Alarm(drift_bounds, known)
       next_inputs = make_inputs(start)
+      skipped = float(state.guard.skipped_total)
       if restored is None and evaluate is not None and schedule.evaluate_every:
         journal.write(0, evaluate(0, state.trainable))
       for step in range(start, schedule.steps):
@@ -189,8 +190,9 @@ def run(
         state, metrics = train_step(state, frozen, inputs)
         metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
         end = time.perf_counter()
-        if metrics["guard/skipped_in_row"]:
+        if metrics["guard/skipped"] > skipped:
           _report_skip(workdir, name, step, metrics, schedule, row_ids)
+        skipped = metrics["guard/skipped"]
         record: dict[str, Any] = {**metrics, **logged}
         record |= alarm.check(step + 1, metrics)
         record["time/inputs_s"] = ready - begin

@@ -118,11 +118,16 @@ def _laid_out(state: TrainState, rules: Rules) -> TrainState:
   )
 
 
-def split(tree: PyTree, count: int) -> PyTree:
-  """Returns `tree` with a leading micro-batch axis: [count, N / count, …].
+def split(tree: PyTree, count: int, parts: str = "micro-batches") -> PyTree:
+  """Returns `tree` with a leading axis of parts: [count, N / count, …].
 
   Part j holds every count-th prompt from j: of a batch spread over devices,
   each keeps its own rows.
+
+  Args:
+    tree: a batch of N prompts.
+    count: how many parts.
+    parts: what an error calls them.
 
   Raises:
     ValueError: the prompts do not divide, over parts or over devices.
@@ -132,8 +137,8 @@ def split(tree: PyTree, count: int) -> PyTree:
     n = x.shape[axis]
     if n % count:
       raise ValueError(
-        f"batch of {n} prompts does not split into {count} micro-batches:"
-        " choose a divisor"
+        f"batch of {n} prompts does not split into {count} {parts}: choose a"
+        " divisor"
       )
     check_rows(None, n // count)
     x = x.reshape(*x.shape[:axis], n // count, count, *x.shape[axis + 1 :])
@@ -148,6 +153,7 @@ def make_train_step(
   totals: Totals | Survey,
   optimizer: optax.GradientTransformation,
   *,
+  minibatches: int = 1,
   micro_batches: int = 1,
   rules: Rules = (),
   norm_depth: int = 0,
@@ -158,12 +164,23 @@ def make_train_step(
   whose loss or gradient is not finite, or spikes, leaves parameters and
   optimizer untouched, advances `step`, and is counted.
 
+  With several minibatches a step takes several optimizer steps, one on each
+  part of its batch in turn (PPO, arXiv 1707.06347, section 5): the second and
+  later ones train on completions of an older policy, which is what ratios,
+  clipping and `policy/clip_fraction` are for. Each has totals and a guard's
+  verdict of its own; learning rates count optimizer steps. `loss/total` and
+  `grad/norm` are means over them. A run is resumed between steps only, so no
+  checkpoint stands between two minibatches.
+
   Args:
     objective: the loss; its gradient is taken in its first argument.
     totals: normalizers of the whole batch, handed to every micro-batch; a
       Survey where they depend on the parameters.
     optimizer: what turns gradients into updates.
-    micro_batches: number of equal parts along the prompts.
+    minibatches: optimizer steps on one batch, on equal parts along the
+      prompts.
+    micro_batches: equal parts of a minibatch, whose gradients add up to one
+      optimizer step.
     rules: how parameters, gradients and optimizer state lie on the mesh set
       by `jax.set_mesh`; nothing without a mesh.
     norm_depth: logs the gradient norm of every module so many names deep in
@@ -203,7 +220,8 @@ def make_train_step(
     ((loss, stats), grads), _ = jax.lax.scan(body, zero, parts)
     return loss, stats, grads
 
-  def step(state, frozen, batch):
+  def update(state, frozen, batch):
+    """One optimizer step; returns (state, loss, metrics, gradient norms)."""
     loss, stats, grads = gradients(state.trainable, frozen, batch)
     norm = _norm(grads)
     ok, guard = guards.check(state.guard, loss, norm)
@@ -215,22 +233,39 @@ def make_train_step(
     def keep(new, old):
       return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
 
-    new = TrainState(
-      step=state.step + 1,
+    new = state._replace(
       trainable=keep(trainable, state.trainable),
       opt_state=keep(opt_state, state.opt_state),
       guard=guard,
-      carry=state.carry,
     )
+    norms = {"grad/norm": norm, **module_norms(grads, norm_depth)}
+    return new, loss, stats, norms
+
+  def updates_in_turn(state, frozen, batch):
+    def body(state, part):
+      new, *rest = update(state, frozen, part)
+      return _laid_out(new, rules), rest
+
+    parts = split(batch, minibatches, "minibatches")
+    state, (losses, stats, norms) = jax.lax.scan(body, state, parts)
+    each = [jax.tree.map(lambda x: x[i], stats) for i in range(minibatches)]  # noqa: B023
+    stats = functools.reduce(metrics_lib.add, each)
+    return state, jnp.mean(losses), stats, jax.tree.map(jnp.mean, norms)
+
+  def step(state, frozen, batch):
+    take = update if minibatches == 1 else updates_in_turn
+    new, loss, stats, norms = take(state, frozen, batch)
+    in_row = new.guard.skipped_in_row
+    if minibatches > 1:  # of whole steps, as the loop counts them
+      in_row = in_row // minibatches
     out = {
       **metrics_lib.values(stats),
       "loss/total": loss,
-      "grad/norm": norm,
-      **module_norms(grads, norm_depth),
-      "guard/skipped": guard.skipped_total,
-      "guard/skipped_in_row": guard.skipped_in_row,
+      **norms,
+      "guard/skipped": new.guard.skipped_total,
+      "guard/skipped_in_row": in_row,
     }
-    return _laid_out(new, rules), out
+    return _laid_out(new._replace(step=state.step + 1), rules), out
 
   return jax.jit(step, donate_argnums=0)
 

@@ -94,6 +94,8 @@ def test_no_float_field_takes_what_is_no_number_of_its_range(path, value):
     ("grpo.group", 1, "grpo.group is 1, expected at least 2"),
     ("grpo.micro_batches", 0, "grpo.micro_batches is 0"),
     ("grpo.micro_batches", 5, "expected a multiple of grpo.micro_batches, 5"),
+    ("grpo.minibatches", 0, "grpo.minibatches is 0"),
+    ("grpo.minibatches", 7, "a multiple of grpo.minibatches, 7, times grpo"),
     ("grpo.carry", 4, "grpo.carry is 4 with grpo.slots.rows 0"),
     ("opd.steps", 0, "opd.steps is 0"),
     ("keep_checkpoints", 0, "keep_checkpoints is 0"),

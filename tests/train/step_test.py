@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jaxvlm.metrics import masked_mean
-from jaxvlm.train import objectives
+from jaxvlm.rollout import statistics
+from jaxvlm.sharding import prompt_axes
+from jaxvlm.train import drift, experience, objectives
 from jaxvlm.train.objectives import Experience
 from jaxvlm.train.optimizer import (
   OptimizerConfig,
@@ -228,6 +230,101 @@ def test_the_norm_of_bfloat16_gradients_is_float32():
   run = make_train_step(objective, jnp.size, optimizer)
   _, metrics = run(init_state(params, optimizer), None, jnp.ones(1))
   assert metrics["grad/norm"] == pytest.approx(np.sqrt(260), rel=1e-6)
+
+
+def halves(batch):
+  """Returns every second row from the first, and from the second."""
+
+  def every_second(first):
+    return lambda x, axis: jnp.take(
+      x, jnp.arange(first, x.shape[axis], 2), axis
+    )
+
+  axes = prompt_axes(batch)
+  return [jax.tree.map(every_second(j), batch, axes) for j in (0, 1)]
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_minibatches_are_steps_in_turn(micro_batches):
+  """Two on one rollout are two steps on its halves; the ratio comes to life."""
+  objective, frozen = objective_of("grpo_per_token")
+  make = functools.partial(
+    make_train_step, objective, objectives.count, OPTIMIZER
+  )
+  batch = inputs_of("grpo_per_token")
+  state = init_state(tiny.bag()[1], OPTIMIZER)
+  whole = jax.tree.map(jnp.array, state)
+  seen = []
+  alone = make()
+  for half in halves(batch):
+    state, metrics = alone(state, frozen, half)
+    seen.append(metrics)
+  found, metrics = make(minibatches=2, micro_batches=micro_batches)(
+    whole, frozen, batch
+  )
+  assert found.step == 1 and state.step == 2
+  assert found.guard.count == state.guard.count == 2
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6),
+    (found.trainable, found.opt_state),
+    (state.trainable, state.opt_state),
+  )
+  for name in ("loss/total", "grad/norm"):
+    expected = (seen[0][name] + seen[1][name]) / 2
+    np.testing.assert_allclose(metrics[name], expected, rtol=1e-5)
+  assert seen[0].keys() == metrics.keys()
+
+
+def test_later_minibatches_clip_and_raise_no_alarm():
+  model, params = tiny.bag()
+  batch = tiny.batch(group=2)
+  mask = jnp.asarray(batch.mask)
+  old = statistics(model, params, batch, vocab_size=tiny.VOCAB).logprobs
+  advantages = jnp.asarray([[1.0, -1.0]] * len(mask))
+  optimizer = make_optimizer(OptimizerConfig(0.3, b2=0.98))
+  run = make_train_step(
+    objectives.grpo(model, vocab_size=tiny.VOCAB),
+    objectives.count,
+    optimizer,
+    minibatches=2,
+  )
+  clipped = {}
+  for drawn in (None, experience.drawn_by_the_first(mask, 2)):
+    _, metrics = run(
+      init_state(params, optimizer),
+      None,
+      Experience(batch, old, advantages, drawn),
+    )
+    clipped[drawn is None] = metrics
+  assert clipped[True]["policy/clip_fraction"] > 0.05
+  # The policy has moved, which is no fault of the sampler.
+  assert clipped[True][drift.GAP] > 0.1
+  assert clipped[False][drift.GAP] < 1e-5 and clipped[False][drift.KL] < 1e-9
+
+
+def test_a_bad_minibatch_is_skipped_alone():
+  """The other one of the step is trained on; the loop sees the count."""
+
+  def objective(params, frozen, batch, total):
+    return jnp.sum(params["w"]) * jnp.mean(batch), {}
+
+  optimizer = make_optimizer(OptimizerConfig(1e-2))
+  start = {"w": jnp.ones(2)}
+  alone = make_train_step(objective, jnp.size, optimizer)
+  expected, _ = alone(init_state(start, optimizer), None, jnp.ones(2))
+  for bad, moved in (([np.nan, 1, 1, 1], True), ([np.nan] * 4, False)):
+    run = make_train_step(objective, jnp.size, optimizer, minibatches=2)
+    state, metrics = run(
+      init_state(start, optimizer), None, jnp.array(bad, jnp.float32)
+    )
+    assert bits(state.trainable) == bits(expected.trainable if moved else start)
+    assert metrics["guard/skipped"] == (1 if moved else 2)
+    # Whole steps in a row: a step that was trained on in part is none.
+    assert metrics["guard/skipped_in_row"] == (0 if moved else 1)
+  with pytest.raises(ValueError, match="4 prompts does not split into 3 minib"):
+    make_train_step(objective, jnp.size, optimizer, minibatches=3)(
+      init_state(start, optimizer), None, jnp.ones(4)
+    )
 
 
 def bits(tree):
