@@ -5,20 +5,14 @@ computed from them, holds, and takes its numbers from them. What it adds beyond
 numbers is a conjecture and says so.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxvlm.study.results import (
-  NAMES,
-  TEACHER,
-  WARM_STARTS,
-  Results,
-)
+from experiments.stage1_entropy.design import NAMES, TEACHER, WARM_STARTS
+from jaxvlm.study.claims import Note
+from jaxvlm.study.results import Results
 from jaxvlm.study.verdicts import Contrast
-
-# Text, empty where the numbers do not bear it out.
-Note = Callable[[Results, Sequence[Contrast]], str]
 
 
 def degenerate_groups(results: Results, arm: str) -> float | None:
@@ -133,7 +127,7 @@ def too_few_gradients(results: Results, contrasts: Sequence[Contrast]) -> str:
     return ""
   return (
     f"In {_listed(stuck)} of the groups all rewards are equal and give no "
-    f"gradient: {results.last_rl_step} steps are then few."
+    f"gradient: {results.last_step} steps are then few."
   )
 
 

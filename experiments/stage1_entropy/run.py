@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from experiments.stage1_entropy import arms, notes, report, summary
+from experiments.stage1_entropy import arms, report
 from experiments.stage1_entropy import config as settings
 from jaxvlm import __version__, assets, distributed, models, program
 from jaxvlm import config as configs
@@ -124,8 +124,7 @@ def _study(
       arms.run_arm(lab, arm, base)
   if not distributed.is_writer():
     return workdir
-  summary.write_summary(workdir)
-  return report.write_report(workdir, notes=notes.NOTES)
+  return report.write_report(workdir)
 
 
 def _forms(

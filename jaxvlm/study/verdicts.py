@@ -1,8 +1,7 @@
 """Decision rules: what an interval of a difference says of a claim.
 
-The margins were fixed before any run; they are ours, wide enough for the few
-hundred problems of a laptop. The intervals were changed after results had been
-seen (`claims.TOGETHER`).
+A judge looks at one interval, a decision at all that a claim asks about.
+Margins are the study's: fix them before any run.
 """
 
 import dataclasses
@@ -10,18 +9,6 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxvlm.diagnostics import Interval
-
-# Ours. The paper speaks of "within about one point" on 601 problems; a few
-# hundred problems leave intervals of some ±4 points.
-MARGIN_POINTS = 5.0
-# Ours: the smaller of the paper's two contrasts in pass@16 at RL entry.
-NEGLIGIBLE_POINTS = 2.0
-# Ours: within a tenth of its own size an entropy is not "substantially higher"
-# than another; of the paper's 0.12 nats that is 0.012.
-NEGLIGIBLE_SHARE = 0.1
-# Ours: the paper's own "flat" curve moves from 0.119 over 0.141 to 0.115
-# nats, a range of 22 % of its start.
-FLAT = 0.22
 
 
 class Verdict(enum.Enum):
@@ -43,7 +30,7 @@ class Contrast:
 
   Attributes:
     label: the two policies and the quantity.
-    unit: of the interval: "points" or "nats".
+    unit: of the interval, such as "points" or "nats".
     interval: None where one of the policies was not measured.
     per_seed: seed -> difference.
     verdict: of this contrast alone.
@@ -67,27 +54,39 @@ def above(negligible: float) -> Judge:
   return judge
 
 
-def below(interval: Interval) -> Verdict:
+def below(margin: float) -> Judge:
   """The difference is negative; all but excluded is a loss above the margin."""
-  if interval.high < 0:
-    return Verdict.REPRODUCED
-  if interval.low > 0 or _inside(interval, MARGIN_POINTS):
-    return Verdict.NOT_REPRODUCED
-  return Verdict.INCONCLUSIVE
+
+  def judge(interval: Interval) -> Verdict:
+    if interval.high < 0:
+      return Verdict.REPRODUCED
+    if interval.low > 0 or _inside(interval, margin):
+      return Verdict.NOT_REPRODUCED
+    return Verdict.INCONCLUSIVE
+
+  return judge
 
 
-def not_below(interval: Interval) -> Verdict:
+def not_below(margin: float) -> Judge:
   """Nothing is lost, up to the margin."""
-  if interval.high < 0:
-    return Verdict.NOT_REPRODUCED
-  return _either(interval.low > -MARGIN_POINTS)
+
+  def judge(interval: Interval) -> Verdict:
+    if interval.high < 0:
+      return Verdict.NOT_REPRODUCED
+    return _either(interval.low > -margin)
+
+  return judge
 
 
-def reaches(interval: Interval) -> Verdict:
+def reaches(margin: float) -> Judge:
   """As good or better, up to the margin."""
-  if interval.high < 0 and interval.mean < -MARGIN_POINTS:
-    return Verdict.NOT_REPRODUCED
-  return _either(interval.low > -MARGIN_POINTS)
+
+  def judge(interval: Interval) -> Verdict:
+    if interval.high < 0 and interval.mean < -margin:
+      return Verdict.NOT_REPRODUCED
+    return _either(interval.low > -margin)
+
+  return judge
 
 
 def equal(margin: float) -> Judge:
@@ -126,7 +125,7 @@ def every(contrasts: Sequence[Contrast]) -> Verdict:
 
 
 def positive_and_one_clear(contrasts: Sequence[Contrast]) -> Verdict:
-  """As in the paper: both positive, one beyond doubt, the other uncertain."""
+  """All are positive, and one of them beyond doubt."""
   found = [contrast.verdict for contrast in contrasts]
   if Verdict.NOT_MEASURED in found or not found:
     return Verdict.NOT_MEASURED

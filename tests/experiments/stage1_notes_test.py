@@ -5,19 +5,18 @@ import re
 import numpy as np
 import pytest
 
-from experiments.stage1_entropy import claims, notes
-from jaxvlm.study.results import (
-  ARMS,
-  TEACHER,
-  Point,
-  Results,
-)
+from experiments.stage1_entropy import notes
+from experiments.stage1_entropy.claims import CLAIMS
+from experiments.stage1_entropy.design import DESIGN, TEACHER
+from jaxvlm.study import claims
+from jaxvlm.study.design import Point
+from jaxvlm.study.results import Results
 
 POINTS = [
   TEACHER,
   Point("opd", "stage1", 40),
   Point("opd", "stage1", 120),
-  *(Point(arm, "grpo", step) for arm in ARMS for step in (0, 60)),
+  *(Point(arm, "grpo", step) for arm in DESIGN.arms for step in (0, 60)),
 ]
 
 
@@ -42,7 +41,7 @@ def _results(means, degenerate=None, seeds=2, problems=90):
     for arm, share in (degenerate or {}).items()
   }
   settings = {"grpo": {"steps": 60}}
-  return Results(settings, tuple(range(seeds)), scores, journals, {}, ())
+  return Results(DESIGN, tuple(range(seeds)), scores, settings, journals)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +50,7 @@ def samples(monkeypatch):
 
 
 def _note(name, found):
-  claim = next(claim for claim in claims.CLAIMS if claim.id == name)
+  claim = next(claim for claim in CLAIMS if claim.id == name)
   return notes.NOTES[name](found, claims.contrasts(claim, found))
 
 
@@ -115,9 +114,9 @@ def test_c9_counts_the_problems_that_were_measured():
 
 def test_no_note_stands_under_a_smoke_test():
   found = _results({("in_domain", TEACHER): 0.9})
-  assert any(f.note for f in claims.findings(found, notes.NOTES))
+  assert any(f.note for f in claims.findings(found, CLAIMS, notes.NOTES))
   found.config["grpo"]["steps"] = 10
   assert not any(
     f.note and f.claim.id == "C7a" and "this one" in f.note
-    for f in claims.findings(found, notes.NOTES)
+    for f in claims.findings(found, CLAIMS, notes.NOTES)
   )

@@ -1,21 +1,23 @@
 """How often each rule errs: studies simulated at a run's own sizes.
 
 Every claim is put to its own rule on made-up scores, once with all policies
-equal and once with the paper's effect. Problems differ in difficulty, policies
+equal and once with the claimed effect. Problems differ in difficulty, policies
 in what they find hard, and every run comes out a little different. The spreads
-below are ours, near those of the laptop's study.
+below are ours, near those of a laptop's study.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import special
 
-from experiments.stage1_entropy.claims import CLAIMS, Claim
 from jaxvlm.diagnostics import Interval, crossed_intervals
-from jaxvlm.study.results import TEACHER, Policy, Results
+from jaxvlm.study import results as results_lib
+from jaxvlm.study.claims import Claim
+from jaxvlm.study.design import Policy
+from jaxvlm.study.results import Results
 from jaxvlm.study.verdicts import Contrast, Verdict
 
 # Standard deviations, in logits: of a problem's difficulty; of what a policy
@@ -36,7 +38,7 @@ class Rates:
   Attributes:
     claim: what was decided.
     equal: verdict -> share where all policies are equal.
-    paper: verdict -> share under the paper's effect.
+    paper: verdict -> share under the claimed effect.
   """
 
   claim: Claim
@@ -44,68 +46,31 @@ class Rates:
   paper: Mapping[Verdict, float]
 
 
-def paper_effect(claim: str, results: Results) -> dict[Policy, float]:
-  """Returns how far policies lie from a common mean in the paper.
-
-  Points; for entropies shares of that mean. What the paper leaves open is
-  ours: "substantially higher" is twice as high, arms "within a point" spread
-  over all of it, and RL does for the SFT arms what it does for OPD.
-  """
-  entry, end = results.entry, results.endpoint
-  arms = ("opd", "sft_early", "sft_over")
-
-  def spread(policies: Sequence[Policy], width: float) -> dict[Policy, float]:
-    lower = np.linspace(0, -width, len(policies)).tolist()
-    return dict(zip(policies, lower, strict=True))
-
-  effects: dict[str, Callable[[], dict[Policy, float]]] = {
-    "C1": lambda: {entry("sft_early"): -0.5, entry("sft_over"): -0.5},
-    "C2": lambda: {end("sft_early"): -0.5, end("sft_over"): -0.5},
-    "C3": lambda: {entry("sft_early"): -2.0, entry("sft_over"): -5.2},
-    "C4": lambda: spread([end(arm) for arm in arms], 1.0),
-    "C5": lambda: spread([end(arm) for arm in arms], 1.1),
-    "C6": lambda: {entry("sft_early"): 2.1, entry("sft_over"): -9.5},
-    "C7a": lambda: {entry("opd"): 1.2},
-    "C7b": lambda: {
-      c.a: 0.115 / 0.119 - 1 for c in _claim("C7b").comparisons(results)
-    },
-    "C8": lambda: {end("base"): 10.0, **{end(arm): 3.7 for arm in arms}},
-    "C9": lambda: spread([at(arm) for at in (entry, end) for arm in arms], 1.2),
-  }
-  return effects[claim]()
-
-
-def _claim(name: str) -> Claim:
-  return next(claim for claim in CLAIMS if claim.id == name)
-
-
 def error_rates(
   results: Results,
+  claims: Sequence[Claim],
   *,
   run_scatter: float = 1.0,
   studies: int = 200,
 ) -> list[Rates]:
-  """Simulates every claim that has comparisons and problems.
+  """Simulates every claim that has an effect, comparisons and problems.
 
   Args:
     results: gives the numbers of problems, samples and seeds.
+    claims: to simulate.
     run_scatter: times `RUN_POINTS` and `RUN_SHARE`.
     studies: to simulate for each claim and truth.
   """
   out = []
-  for claim in CLAIMS:
+  for claim in claims:
     problems = results.problems(claim.problem_set)
-    if problems and claim.comparisons(results):
-      effect = paper_effect(claim.id, results)
-      out.append(
-        Rates(
-          claim,
-          *(
-            _verdicts(claim, results, truth, problems, run_scatter, studies)
-            for truth in ({}, effect)
-          ),
-        )
-      )
+    if not (claim.effect and problems and claim.comparisons(results)):
+      continue
+    equal, paper = (
+      _verdicts(claim, results, truth, problems, run_scatter, studies)
+      for truth in ({}, claim.effect(results))
+    )
+    out.append(Rates(claim, equal, paper))
   return out
 
 
@@ -120,12 +85,13 @@ def _verdicts(
   comparisons = claim.comparisons(results)
   policies = list(dict.fromkeys(p for c in comparisons for p in (c.a, c.b)))
   place = {policy: i for i, policy in enumerate(policies)}
-  # All runs start from the same base and ask the same teacher.
-  fixed = (TEACHER, results.untrained)
+  # The same policy in all runs.
+  fixed = (*results.design.references, results.untrained)
   intervals, levels = _simulate(
-    claim.metric == "entropy",
-    {"accuracy": results.top_k}.get(claim.metric, 1),
-    PASS_AT_K if claim.metric == "pass@16" else ACCURACY,
+    not results_lib.is_share(claim.metric),
+    # A pass@k is one trial of a problem, an accuracy one a sample.
+    results.top_k if claim.metric == "accuracy" else 1,
+    PASS_AT_K if claim.metric.startswith("pass@") else ACCURACY,
     tuple(truth.get(policy, 0.0) for policy in policies),
     tuple(0.0 if p in fixed else run_scatter for p in policies),
     tuple((place[c.a], place[c.b]) for c in comparisons),

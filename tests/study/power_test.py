@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from experiments.stage1_entropy import power
-from jaxvlm.study.results import (
-  ARMS,
-  TEACHER,
-  Point,
-  Results,
-)
+from experiments.stage1_entropy.claims import CLAIMS
+from experiments.stage1_entropy.design import DESIGN, TEACHER
+from jaxvlm.study import power
+from jaxvlm.study.design import Point
+from jaxvlm.study.results import Results
 from jaxvlm.study.verdicts import Verdict
 
 # The shipped study: problems, samples.
@@ -21,7 +19,7 @@ def _study(seeds, monkeypatch):
   points = [
     TEACHER,
     *(Point("opd", "stage1", step) for step in (40, 120)),
-    *(Point(arm, "grpo", step) for arm in ARMS for step in (0, 60)),
+    *(Point(arm, "grpo", step) for arm in DESIGN.arms for step in (0, 60)),
   ]
   scores = {}
   for name, size in SIZES.items():
@@ -29,7 +27,7 @@ def _study(seeds, monkeypatch):
     scores[name] = {p: dict.fromkeys(range(seeds), of) for p in points}
   monkeypatch.setattr(Results, "top_k", 16)
   settings = {"grpo": {"steps": 60}}
-  return Results(settings, tuple(range(seeds)), scores, {}, {}, ())
+  return Results(DESIGN, tuple(range(seeds)), scores, settings)
 
 
 @pytest.mark.parametrize(("seeds", "scatter"), [(1, 0.0), (3, 1.0), (5, 1.0)])
@@ -37,7 +35,7 @@ def test_no_rule_errs_in_more_than_a_tenth_of_studies(
   seeds, scatter, monkeypatch
 ):
   found = power.error_rates(
-    _study(seeds, monkeypatch), run_scatter=scatter, studies=100
+    _study(seeds, monkeypatch), CLAIMS, run_scatter=scatter, studies=100
   )
   assert len(found) == 10
   for rates in found:
@@ -56,7 +54,7 @@ def test_no_rule_errs_in_more_than_a_tenth_of_studies(
 
 def test_one_seed_takes_chance_between_runs_for_an_effect(monkeypatch):
   # Why a verdict of one seed is marked, and the table printed beneath it.
-  found = power.error_rates(_study(1, monkeypatch), studies=100)
+  found = power.error_rates(_study(1, monkeypatch), CLAIMS, studies=100)
   c4 = next(rates for rates in found if rates.claim.id == "C4")
   assert c4.equal[Verdict.NOT_REPRODUCED] > 0.2
 

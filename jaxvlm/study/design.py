@@ -1,0 +1,71 @@
+"""What a study compares: policies, and how its folders are said in words."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Point(NamedTuple):
+  """One policy of a study: `step` steps into a stage of an arm.
+
+  A policy that no stage made, such as a teacher, has its name for an arm.
+  """
+
+  arm: str
+  stage: str = ""
+  step: int = 0
+
+
+class Span(NamedTuple):
+  """One policy, measured more than once: the mean over several steps.
+
+  Late in a stage an accuracy swings by more than its interval from one
+  evaluation to the next; the mean over the last few swings less.
+  """
+
+  arm: str
+  stage: str
+  steps: tuple[int, ...]
+
+
+Policy = Point | Span
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Design:
+  """Arms, stages and problem sets of a study.
+
+  A study that trains nothing has arms and problem sets alone.
+
+  Attributes:
+    arms: folder of an arm -> its name in words, in the order of all tables
+      and figures.
+    problem_sets: name in files -> name in words; the first decides what the
+      summary says.
+    stages: folder of a stage -> its name in words.
+    last: the stage that all arms end with. Its first policy is the "entry",
+      its last one the "endpoint"; its settings are recorded under its name.
+    last_name: what the last stage is in a word, such as "RL".
+    untrained: where the policy was measured that no stage has trained yet; the
+      first of them that was measured counts.
+    untrained_name: what that policy is in words.
+    references: what is measured beside the arms -> its name in words.
+    enough_steps: with fewer steps of the last stage no claim gets a verdict.
+    command: what makes results.
+  """
+
+  arms: Mapping[str, str]
+  problem_sets: Mapping[str, str]
+  stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  last: str = ""
+  last_name: str = ""
+  untrained: tuple[Point, ...] = ()
+  untrained_name: str = "base"
+  references: Mapping[Point, str] = dataclasses.field(default_factory=dict)
+  enough_steps: int = 0
+  command: str = ""
+
+  @property
+  def main_set(self) -> str:
+    """The problem set that the summary speaks of."""
+    return next(iter(self.problem_sets))
