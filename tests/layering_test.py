@@ -43,11 +43,17 @@ FLOORS = {
 # Third-party package -> the rooms that may import it.
 ONLY = {
   "flax": ("jaxvlm.models",),
-  "absl": ("jaxvlm.config", "jaxvlm.program", "jaxvlm.tools", "experiments"),
+  "absl": (
+    "jaxvlm.config",
+    "jaxvlm.program",
+    "jaxvlm.study.main",
+    "jaxvlm.tools",
+    "experiments",
+  ),
   "grain": ("jaxvlm.data.pipeline",),
   "transformers": ("jaxvlm.data.chat",),
   "orbax": ("jaxvlm.train.checkpoint",),
-  "matplotlib": ("jaxvlm.eval", "experiments"),
+  "matplotlib": ("jaxvlm.eval",),
   "torch": (),
   "pickle": (),
 }

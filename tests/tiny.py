@@ -1,6 +1,7 @@
 """A Qwen2.5-VL of a few thousand random parameters, its prompts, its folder."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
@@ -8,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvlm.data import layout
+from jaxvlm.data import diagrams, layout
 from jaxvlm.data import tokenizer as tokenizers
 from jaxvlm.data.rows import Bucket, EncodedPrompt, collate_prompts
+from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import Config, VisionConfig
 from jaxvlm.typing import Batch, Model, Prompts
@@ -142,6 +144,15 @@ def bag(width: int = 8) -> tuple[Model, dict]:
     return p["norm"]["weight"][:, None] * p["head"]["kernel"]
 
   return Model(forward, None, None, None, head, lambda p: p), tree
+
+
+@functools.cache
+def corpus() -> list[str]:
+  """Returns texts of the generated world, for a tokenizer of its words."""
+  texts = ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 40
+  for row in WorldRows(diagrams.PRETRAIN, 300, Mixture(texts=3)):
+    texts += [row.question, *row.responses]
+  return texts
 
 
 def write_folder(

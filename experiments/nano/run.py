@@ -32,6 +32,7 @@ from jaxvlm.data import (
 from jaxvlm.data.plan import Plan
 from jaxvlm.data.rows import Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.study import inputs, programs
 from jaxvlm.train import loop, objectives, preemption
 from jaxvlm.train.freeze import merge_params, split_params, with_frozen
 from jaxvlm.train.optimizer import make_optimizer, master_params
@@ -88,11 +89,8 @@ def train(
   plan = Plan((0,) * count, nano.prompts, nano.seed)
   source = pipeline.BatchSource(everything, plan, encode, nano.steps)
 
-  bound = models.bind(config)
-  functions = bound._replace(
-    # Unrolled layers: at this size a scan costs more than it saves.
-    forward=lambda p, b: bound.forward(bound.unstack(p), b)
-  )
+  # At this size a scan over layers costs more than it saves.
+  functions = programs.unrolled(models.bind(config))
   optimizer = make_optimizer(nano.optimizer)
   step = make_train_step(
     with_frozen(objectives.sft(functions, vocab_size=chat.vocab_size)),
@@ -105,15 +103,6 @@ def train(
     models.init(config, jax.random.key(nano.seed)), "visual/patch_embed"
   )
 
-  def make_inputs(start: int) -> loop.Inputs:
-    stream = pipeline.batches(source, start=start)
-
-    def inputs(step, params, carry):
-      batch = next(stream).batch
-      return batch, carry, {"batch/tokens": float(batch.mask.sum())}
-
-    return inputs
-
   started = time.time()
   state = loop.run(
     workdir / nano.name,
@@ -121,7 +110,7 @@ def train(
     init_state(master_params(nano.optimizer, params), optimizer),
     step,
     {"base": frozen},
-    make_inputs,
+    inputs.supervised(lambda start: pipeline.batches(source, start=start)),
     loop.Schedule(steps, checkpoint_every=100),
     identity={"config": configs.digest(nano), "model": configs.digest(config)},
   )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.stage1_entropy.design import NAMES, TEACHER, WARM_STARTS
-from jaxvlm.study import claims
+from jaxvlm.study import claims, remarks
 from jaxvlm.study.claims import Claim, Comparison, Remark
 from jaxvlm.study.design import Point, Policy
 from jaxvlm.study.results import Results
@@ -37,6 +37,9 @@ NEGLIGIBLE_SHARE = 0.1
 # range of 22 % of its start.
 FLAT = 0.22
 
+_SFT = ("sft_early", "sft_over")
+_HIGHER = above(NEGLIGIBLE_SHARE)
+
 # What was changed after results had been seen, and why.
 PREFACE = (
   "Claims, differences and margins were written down before the runs. The "
@@ -55,20 +58,17 @@ _ONE_CHANGED = (
 )
 
 
-def _warm_against_sft(at: str, judge: Judge, relative: bool = False):
+def _against_sft(at: str, judge: Judge, relative: bool = False):
   """OPD minus each SFT arm, at RL entry or endpoint."""
 
   def comparisons(results: Results) -> list[Comparison]:
     where = getattr(results, at)
+    opd = where("opd")
     return [
       Comparison(
-        f"OPD − {NAMES[arm]}",
-        where("opd"),
-        where(arm),
-        judge,
-        where("opd") if relative else None,
+        f"OPD − {NAMES[arm]}", opd, where(arm), judge, opd if relative else None
       )
-      for arm in ("sft_early", "sft_over")
+      for arm in _SFT
     ]
 
   return comparisons
@@ -76,10 +76,9 @@ def _warm_against_sft(at: str, judge: Judge, relative: bool = False):
 
 def _warm_starts(results: Results, *moments: str) -> dict[str, Policy]:
   """Returns the policies of the warm starts at the named moments, by name."""
+  names = "{}, {}" if len(moments) > 1 else "{}"
   return {
-    NAMES[arm] + (f", {moment}" if len(moments) > 1 else ""): getattr(
-      results, moment
-    )(arm)
+    names.format(NAMES[arm], moment): getattr(results, moment)(arm)
     for arm in WARM_STARTS
     for moment in moments
   }
@@ -120,14 +119,10 @@ def _opd_entropy_change(results: Results) -> list[Comparison]:
 
 
 def _gain_by_rl(results: Results) -> list[Comparison]:
+  end, entry, label = results.endpoint, results.entry, "{}, endpoint − entry"
   return [
-    Comparison(
-      f"{NAMES[arm]}, endpoint − entry",
-      results.endpoint(arm),
-      results.entry(arm),
-      above(0.0),
-    )
-    for arm in (*WARM_STARTS, "base")
+    Comparison(label.format(name), end(arm), entry(arm), above(0.0))
+    for arm, name in NAMES.items()
   ]
 
 
@@ -158,51 +153,10 @@ def _as_by_rl_in_the_paper(results: Results) -> Mapping[Policy, float]:
 
 
 def _near_the_end(problem_set: str, metric: str) -> Remark:
-  return claims.end_of_scale(
+  return remarks.end_of_scale(
     lambda results: list(_warm_starts(results, "endpoint").values()),
     problem_set,
     metric,
-  )
-
-
-def _evaluations_apart(results: Results) -> str:
-  steps = results.steps("opd", "grpo", "in_domain")
-  apart = compared = 0
-  for step in steps:
-    found = [
-      results.difference(
-        Point("opd", "grpo", step),
-        Point(arm, "grpo", step),
-        "in_domain",
-        "entropy",
-      )
-      for arm in ("sft_early", "sft_over")
-    ]
-    if None in found:
-      continue
-    compared += 1
-    apart += all(f.interval.low > 0 for f in found)
-  if not compared:
-    return ""
-  return (
-    f"OPD lies above both SFT arms, each interval by itself clear of 0, at "
-    f"{apart} of {compared} evaluations along RL."
-  )
-
-
-def _share_of_gap(results: Results) -> str:
-  found = [
-    results.mean(point, "in_domain", "accuracy")
-    for point in (results.entry("opd"), results.untrained, TEACHER)
-  ]
-  if None in found:
-    return ""
-  opd, base, teacher = found
-  if teacher <= base:
-    return "The teacher is no better than the base."
-  return (
-    f"OPD closes {100 * (opd - base) / (teacher - base):.0f} % of the gap "
-    "between base and teacher (the paper's numbers give 110 %)."
   )
 
 
@@ -233,9 +187,7 @@ CLAIMS = (
     "both lie above 0.",
     problem_set="in_domain",
     metric="entropy",
-    comparisons=_warm_against_sft(
-      "entry", above(NEGLIGIBLE_SHARE), relative=True
-    ),
+    comparisons=_against_sft("entry", _HIGHER, relative=True),
     effect=_sft_lower("entry", -0.5, -0.5),
   ),
   _Claim(
@@ -245,11 +197,9 @@ CLAIMS = (
     rule="As C1, at the RL endpoint.",
     problem_set="in_domain",
     metric="entropy",
-    comparisons=_warm_against_sft(
-      "endpoint", above(NEGLIGIBLE_SHARE), relative=True
-    ),
+    comparisons=_against_sft("endpoint", _HIGHER, relative=True),
     effect=_sft_lower("endpoint", -0.5, -0.5),
-    remarks=(_evaluations_apart,),
+    remarks=(remarks.above_along("opd", _SFT, "entropy"),),
   ),
   _Claim(
     id="C3",
@@ -260,7 +210,7 @@ CLAIMS = (
     "one lies below 0 or both inside that band.",
     problem_set="in_domain",
     metric="pass@16",
-    comparisons=_warm_against_sft("entry", above(NEGLIGIBLE_POINTS)),
+    comparisons=_against_sft("entry", above(NEGLIGIBLE_POINTS)),
     decide=positive_and_one_clear,
     effect=_sft_lower("entry", -2.0, -5.2),
   ),
@@ -317,7 +267,7 @@ CLAIMS = (
     comparisons=_against_teacher,
     claims_difference=False,
     effect=lambda results: {results.entry("opd"): 1.2},
-    remarks=(_share_of_gap,),
+    remarks=(remarks.share_of_gap("opd", TEACHER, "110 %"),),
     changed=_ONE_CHANGED,
   ),
   _Claim(

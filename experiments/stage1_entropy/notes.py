@@ -7,27 +7,18 @@ numbers is a conjecture and says so.
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from experiments.stage1_entropy.design import NAMES, TEACHER, WARM_STARTS
 from jaxvlm.study.claims import Note
 from jaxvlm.study.results import Results
 from jaxvlm.study.verdicts import Contrast
 
 
-def degenerate_groups(results: Results, arm: str) -> float | None:
-  """Returns the share of RL groups without a gradient, over steps and seeds."""
-  shares = [
-    record["reward/degenerate_groups"]
-    for records in results.journals.get((arm, "grpo"), {}).values()
-    for record in records
-    if np.isfinite(record.get("reward/degenerate_groups", np.nan))
-  ]
-  return float(np.mean(shares)) if shares else None
-
-
 def _shares(results: Results) -> dict[str, float]:
-  found = {arm: degenerate_groups(results, arm) for arm in WARM_STARTS}
+  """Returns the share of RL groups without a gradient, over steps and seeds."""
+  found = {
+    arm: results.logged_mean(arm, "grpo", "reward/degenerate_groups")
+    for arm in WARM_STARTS
+  }
   return {arm: share for arm, share in found.items() if share is not None}
 
 

@@ -1,36 +1,11 @@
 """How many validation problems ask what training asked, family by family.
 
 `python -m experiments.stage1_entropy.overlap` prints it for the laptop study.
-Pictures and wording are always new; here a problem counts as seen when its
-task and its numbers, in any order, are those of a training problem.
 """
-
-import collections
-from collections.abc import Mapping
 
 from experiments.stage1_entropy import config
 from jaxvlm.data.diagrams import world
-from jaxvlm.data.diagrams.world import Split
-
-
-def overlap(
-  training: Split, trained: int, validation: Split, asked: int
-) -> Mapping[str, tuple[int, int]]:
-  """Returns family -> (problems seen in training, problems asked).
-
-  Args:
-    training: the split that is learned from.
-    trained: how many of its problems.
-    validation: the split that is measured.
-    asked: how many of its problems.
-  """
-  seen = {world.content_of(training, i) for i in range(trained)}
-  counts = collections.defaultdict(lambda: [0, 0])
-  for i in range(asked):
-    content = world.content_of(validation, i)
-    counts[content[0]][0] += content in seen
-    counts[content[0]][1] += 1
-  return {family: tuple(pair) for family, pair in counts.items()}
+from jaxvlm.data.diagrams.overlap import overlap
 
 
 def main() -> None:

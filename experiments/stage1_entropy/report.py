@@ -1,23 +1,22 @@
 """The study's page: which figures and tables it shows, the paper's numbers."""
 
+import functools
 import pathlib
 from collections.abc import Mapping
 
-from experiments.stage1_entropy import claims
+from experiments.stage1_entropy.claims import CLAIMS, PREFACE
 from experiments.stage1_entropy.design import (
   DESIGN,
-  NAMES,
   TEACHER,
   WARM_STARTS,
 )
 from experiments.stage1_entropy.notes import NOTES
 from jaxvlm.eval import report
 from jaxvlm.eval.report import Section
-from jaxvlm.study import claims as claims_lib
 from jaxvlm.study import galleries, page, read, tables
 from jaxvlm.study.claims import Note
-from jaxvlm.study.design import Point
-from jaxvlm.study.galleries import Gallery, Panel
+from jaxvlm.study.design import Point, Policy
+from jaxvlm.study.galleries import Gallery
 from jaxvlm.study.results import Results
 
 
@@ -39,22 +38,17 @@ def write_report(
   """
   workdir = pathlib.Path(workdir)
   results = read.load(workdir, DESIGN)
-  findings = claims_lib.findings(results, claims.CLAIMS, notes)
   return page.write(
     workdir,
-    "Does the warm start matter after RL?",
-    "The warm-start entropy study of arXiv 2606.09059: early-stopped SFT, "
-    "over-trained SFT and on-policy distillation (OPD), then the same GRPO.",
     results,
-    findings,
-    [
-      page.claims(results, findings, claims.PREFACE),
-      page.figures(workdir, _figures(results)),
-      _beside(results),
-      page.measurements(results),
-      page.samples(results),
-      page.provenance(results),
-    ],
+    CLAIMS,
+    title="Does the warm start matter after RL?",
+    subtitle="The warm-start entropy study of arXiv 2606.09059: early-stopped "
+    "SFT, over-trained SFT, on-policy distillation (OPD), then the same GRPO.",
+    preface=PREFACE,
+    galleries=_figures(results),
+    own=[_beside(results)],
+    notes=notes,
   )
 
 
@@ -89,117 +83,67 @@ def _figures(results: Results) -> list[Gallery]:
       caption="What each warm start learns before RL. Step 0 is the base.",
     ),
     galleries.pass_at_k(results),
-    galleries.behavior(
-      results,
-      [
-        Panel("length", "length", "Response length", "tokens a completion"),
-        Panel(
-          "distinct_answers",
-          "distinct_answers",
-          "Answer diversity",
-          "distinct answers a problem",
-        ),
-      ],
-    ),
-    galleries.journal(
-      results,
-      "The RL signal",
-      "A group whose rewards are all equal is degenerate: it carries no "
-      "gradient.",
-      [
-        Panel("reward", "reward/mean", "Mean reward", "reward"),
-        Panel(
-          "degenerate_groups",
-          "reward/degenerate_groups",
-          "Degenerate groups",
-          "share of groups",
-          percent=True,
-        ),
-        Panel("grad_norm", "grad/norm", "Gradient norm", "norm"),
-        Panel(
-          "logprob_gap",
-          "rollout/logprob_gap",
-          "Sampler against training forward",
-          "log-probability gap, nats",
-        ),
-      ],
-    ),
+    galleries.behavior(results),
+    galleries.signal(results),
   ]
 
 
 def _beside(results: Results) -> Section:
   """Returns the table of the paper's numbers."""
-  opd, end, top = results.entry("opd"), results.endpoint, results.top_k
-  here = f"pass@16 (here pass@{top})" if top < 16 else "pass@16"
-  warm = [end(arm) for arm in WARM_STARTS]
-  six = [results.entry(arm) for arm in WARM_STARTS] + warm
+  entry, end, top = results.entry, results.endpoint, results.top_k
+  pass_top = f"pass@{top}"
+  passes = f"pass@16 (here {pass_top})" if top < 16 else "pass@16"
+  ends = [end(arm) for arm in WARM_STARTS]
+  six = [entry(arm) for arm in WARM_STARTS] + ends
+
+  def accuracy(policy: Policy):
+    return tables.level(results, policy, "in_domain", "accuracy")
+
+  def higher(arm: str):
+    pair = entry("opd"), entry(arm)
+    return tables.difference(results, *pair, "in_domain", pass_top)
+
+  def gain(arm: str):
+    pair = entry(arm), results.untrained
+    return tables.difference(results, *pair, "out_of_domain", "accuracy")
+
+  spread = functools.partial(tables.spread, results)
   rows = [
-    (
-      f"In-domain accuracy, %: {label}",
-      paper,
-      tables.level(results, policy, "in_domain", "accuracy"),
-    )
-    for label, paper, policy in (
-      ("base", "37.8", results.untrained),
-      ("base + GRPO", "47.8 (120 steps)", end("base")),
-      ("teacher", "49.3", TEACHER),
-      ("OPD", "50.5 (peak 51.1)", opd),
-      ("OPD + GRPO", "54.2", end("opd")),
-      ("early SFT + GRPO", "53–54", end("sft_early")),
-      ("over-trained SFT + GRPO", "53–54", end("sft_over")),
-    )
-  ]
-  rows += [
-    (
-      f"In-domain {here} at RL entry, points: OPD − {NAMES[arm]}",
-      "+2.0 or +5.2",
-      tables.difference(
-        results, opd, results.entry(arm), "in_domain", f"pass@{top}"
-      ),
-    )
-    for arm in ("sft_early", "sft_over")
-  ]
-  rows += [
-    (
-      f"Out-of-domain accuracy after Stage 1, points: {NAMES[arm]} − base",
-      paper,
-      tables.difference(
-        results,
-        results.entry(arm),
-        results.untrained,
-        "out_of_domain",
-        "accuracy",
-      ),
-    )
-    for arm, paper in (("sft_early", "+2.1"), ("sft_over", "−9.5"))
-  ]
-  rows += [
-    (
-      f"{label}, largest − smallest, points",
-      paper,
-      tables.spread(results, policies, problem_set, metric),
-    )
-    for label, paper, policies, problem_set, metric in (
-      ("In-domain accuracy at the RL endpoint, three warm starts",
-       "about 1", warm, "in_domain", "accuracy"),
-      (f"In-domain {here} at the RL endpoint, three warm starts",
-       "1.1", warm, "in_domain", f"pass@{top}"),
-      (f"Out-of-domain {here}, three warm starts before and after RL",
-       "1.2", six, "out_of_domain", f"pass@{top}"),
-    )
+    ("In-domain accuracy, %: base", "37.8", accuracy(results.untrained)),
+    ("… base + GRPO", "47.8 (120 steps)", accuracy(end("base"))),
+    ("… teacher", "49.3", accuracy(TEACHER)),
+    ("… OPD", "50.5 (peak 51.1)", accuracy(entry("opd"))),
+    ("… OPD + GRPO", "54.2", accuracy(end("opd"))),
+    ("… early SFT + GRPO", "53–54", accuracy(end("sft_early"))),
+    ("… over-trained SFT + GRPO", "53–54", accuracy(end("sft_over"))),
+    (f"In-domain {passes} at RL entry, points: OPD − early SFT",
+     "+2.0 or +5.2", higher("sft_early")),
+    ("… OPD − over-trained SFT", "+2.0 or +5.2", higher("sft_over")),
+    ("Out-of-domain accuracy after Stage 1, points: early SFT − base",
+     "+2.1", gain("sft_early")),
+    ("… over-trained SFT − base", "−9.5", gain("sft_over")),
+    ("At the RL endpoint, largest − smallest of three warm starts, points: "
+     "in-domain accuracy", "about 1", spread(ends, "in_domain", "accuracy")),
+    (f"… in-domain {passes}", "1.1", spread(ends, "in_domain", pass_top)),
+    (f"… out-of-domain {passes}, before and after RL",
+     "1.2", spread(six, "out_of_domain", pass_top)),
   ]  # fmt: skip
   # As in the paper, whose curve begins after the first steps.
   steps = [s for s in results.steps("opd", "stage1", "in_domain") if s > 0]
-  for label, paper, at in (
-    ("begin", "0.119 (step 55)", steps[:1]),
-    ("end", "0.115 (step 600)", steps[-1:]),
+  for at, paper in (
+    (steps[:1], "0.119 (step 55)"),
+    (steps[-1:], "0.115 (step 600)"),
   ):
-    name, ours = f"OPD entropy, {label} of Stage 1, nats", tables.ABSENT
-    for step in at:
-      name += f" (here step {step})"
-      point = Point("opd", "stage1", step)
-      ours = tables.level(results, point, "in_domain", "entropy")
-    rows.append((name, paper, ours))
+    rows += [
+      (
+        f"OPD entropy at step {step} of Stage 1, nats",
+        paper,
+        tables.level(
+          results, Point("opd", "stage1", step), "in_domain", "entropy"
+        ),
+      )
+      for step in at
+    ]
   caption = (
     "Paper: Qwen2.5-VL-7B from a 72B teacher, Geometry3K (601 problems) and "
     "MathVista. Here: the models and problems under “How this was run”; "
@@ -208,7 +152,7 @@ def _beside(results: Results) -> Section:
   )
   if top < 16:
     caption += (
-      f" Pass@16 is the paper's, pass@{top} ours: no more samples were drawn."
+      f" Pass@16 is the paper's, {pass_top} ours: no more samples were drawn."
     )
   table = report.table(("quantity", "paper", "here"), rows, caption=caption)
   return Section("The paper's numbers beside ours", [table])

@@ -7,6 +7,7 @@ after having seen results writes that beside it (`Claim.changed`).
 
 import dataclasses
 import itertools
+import types
 from collections.abc import Callable, Mapping, Sequence
 
 from jaxvlm.diagnostics import Interval
@@ -52,31 +53,6 @@ def pairs(policies: Mapping[str, Policy], judge: Judge) -> list[Comparison]:
     Comparison(f"{first} − {second}", a, b, judge)
     for (first, a), (second, b) in itertools.combinations(policies.items(), 2)
   ]
-
-
-def end_of_scale(
-  policies: Callable[[Results], Sequence[Policy]], problem_set: str, metric: str
-) -> Remark:
-  """Returns a warning of policies that coincide because the scale ends there.
-
-  Args:
-    policies: those that are said to coincide.
-    problem_set: where.
-    metric: a share.
-  """
-
-  def remark(results: Results) -> str:
-    measured = results.measured_as(metric)
-    found = [results.mean(p, problem_set, measured) for p in policies(results)]
-    means = [100 * mean for mean in found if mean is not None]
-    if not means or (5 <= max(means) and min(means) <= 95):
-      return ""
-    return (
-      f"All arms end between {min(means):.1f} and {max(means):.1f} %: so near "
-      "the end of the scale that they coincide whatever the claim says."
-    )
-
-  return remark
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +139,9 @@ def contrasts(claim: Claim, results: Results) -> list[Contrast]:
 
 
 def findings(
-  results: Results, claims: Sequence[Claim], notes: Mapping[str, Note]
+  results: Results,
+  claims: Sequence[Claim],
+  notes: Mapping[str, Note] = types.MappingProxyType({}),
 ) -> tuple[Finding, ...]:
   """Decides every claim.
 

@@ -1,89 +1,96 @@
-"""Settings that studies are made of."""
+"""Settings that studies are made of.
+
+A paper's settings extend `StudyConfig` by its stages and by what only it has.
+Every field is a flag; defaults of shapes fit the generated world.
+"""
 
 import dataclasses
 import enum
-from dataclasses import field
+from typing import Any
 
 from jaxvlm.config import FilePath
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig
 
-ARMS = ("base", "sft_early", "sft_over", "opd")
-
 
 class Scale(enum.Enum):
-  """Where the study runs."""
+  """Where a study runs."""
 
   LAPTOP = "laptop"
   COLAB = "colab"
   POD = "pod"
 
 
-class Dataset(enum.Enum):
-  """What it runs on."""
-
-  WORLD = "world"
-  GEOMETRY3K = "geometry3k"
+def setting(text: str, default: Any) -> Any:
+  """Returns a field with a default and the text of its flag."""
+  return dataclasses.field(default=default, metadata={"help": text})
 
 
-def _help(text: str, default):
-  return field(default=default, metadata={"help": text})
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-  """Problems and their static shapes."""
+  """Static shapes of problems, and what is tolerated of them."""
 
-  traces: int = _help("worked solutions for SFT (ours)", 240)
-  trace_style: str = _help("the one style of the world's traces", "add")
-  train_problems: int = _help("problems for OPD and GRPO", 4096)
-  min_pixels: int = _help("smallest picture, pixels", 56 * 56)
-  max_pixels: int = _help("largest picture, pixels", 112 * 112)
-  prompt_tokens: tuple[int, ...] = _help("prompt length of each bucket", (56,))
-  patch_slots: tuple[int, ...] = _help("patch slots of each bucket", (64,))
-  max_new_tokens: int = _help("longest completion, tokens", 44)
-  max_dropped: float = _help("share of unusable rows that ends the run", 0.01)
-  workers: int = _help("processes that prepare batches", 0)
+  min_pixels: int = setting("smallest picture, pixels", 56 * 56)
+  max_pixels: int = setting("largest picture, pixels", 112 * 112)
+  prompt_tokens: tuple[int, ...] = setting(
+    "prompt length of each bucket", (56,)
+  )
+  patch_slots: tuple[int, ...] = setting("patch slots of each bucket", (64,))
+  max_new_tokens: int = setting("longest completion, tokens", 44)
+  max_dropped: float = setting("share of unusable rows that ends the run", 0.01)
+  workers: int = setting("processes that prepare batches", 0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
-  """One training stage; every value is ours unless its comment says more."""
+  """One training stage."""
 
   steps: int
   prompts: int
-  group: int
-  evaluate_every: int = _help("steps; 0 takes evaluation.every", 0)
-  micro_batches: int = _help(
+  group: int = 1
+  evaluate_every: int = setting("steps; 0 takes evaluation.every", 0)
+  micro_batches: int = setting(
     "parts of a minibatch, whose gradients add up to one optimizer step", 1
   )
   temperature: float = 1.0
-  optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+  optimizer: OptimizerConfig = dataclasses.field(
+    default_factory=OptimizerConfig
+  )
+
+  @property
+  def optimizer_steps(self) -> int:
+    """Optimizer steps on one batch."""
+    return 1
+
+  @property
+  def parts(self) -> int:
+    """Into how many equal parts a batch is cut."""
+    return self.optimizer_steps * self.micro_batches
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotsConfig:
   """Completions under way at once (`jaxvlm.rollout.refill`)."""
 
-  rows: int = _help("prompts served at once; 0: all, in one wave", 0)
-  width: int = _help("completions of a prompt at once", 4)
-  segment: int = _help("steps between refills", 32)
+  rows: int = setting("prompts served at once; 0: all, in one wave", 0)
+  width: int = setting("completions of a prompt at once", 4)
+  segment: int = setting("steps between refills", 32)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GRPOConfig(StageConfig):
-  """Stage 2, the same from every warm start."""
+  """A stage of GRPO."""
 
   clip_low: float = 0.2
   clip_high: float = 0.2
   kl_coef: float = 0.0
   normalize_std: bool = True
-  minibatches: int = _help(
+  minibatches: int = setting(
     "optimizer steps on one rollout, on equal parts of it in turn", 1
   )
-  slots: SlotsConfig = field(default_factory=SlotsConfig)
-  carry: int = _help(
+  slots: SlotsConfig = dataclasses.field(default_factory=SlotsConfig)
+  carry: int = setting(
     "prompts under way beyond those of a step; what is unfinished when the"
     " step's are complete goes on in the next one; needs slots.rows. The first"
     " steps train on shorter completions, and what is under way at the end is"
@@ -91,67 +98,54 @@ class GRPOConfig(StageConfig):
     0,
   )
 
+  @property
+  def optimizer_steps(self) -> int:
+    """Optimizer steps on one rollout."""
+    return self.minibatches
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
   """How a policy is measured."""
 
-  every: int = _help("steps between evaluations", 20)
-  in_domain: int = _help("in-domain problems", 210)
-  out_of_domain: int = _help("out-of-domain problems", 90)
-  samples: int = _help("samples per problem (pass@k up to this)", 16)
-  prompts: int = _help("problems in a batch", 30)
-  temperature: float = _help("sampling temperature", 1.0)
-  endpoint_evaluations: int = _help(
-    "the RL endpoint is the mean of so many last evaluations", 1
+  every: int = setting("steps between evaluations", 20)
+  samples: int = setting("samples per problem (pass@k up to this)", 16)
+  prompts: int = setting("problems in a batch", 30)
+  temperature: float = setting("sampling temperature", 1.0)
+  endpoint_evaluations: int = setting(
+    "the endpoint is the mean of so many last evaluations", 1
   )
-  split: str = _help("split that is measured; unused by the world", "test")
-  max_missing: float = _help(
+  max_missing: float = setting(
     "share of the problems asked for that may be absent or unusable", 0.0
   )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-  """The whole study."""
+  """What every study that trains has; each stage is a field of a paper's."""
 
-  sft_early: StageConfig
-  sft_over: StageConfig
-  opd: StageConfig
-  grpo: GRPOConfig
-  dataset: Dataset = Dataset.WORLD
-  data_dir: FilePath = field(
-    default="",
-    metadata={"help": "folder of the data set; unused by the world"},
+  model_dir: FilePath = setting(
+    "student's folder; empty: shipped nano-base", ""
   )
-  model_dir: FilePath = field(
-    default="",
-    metadata={"help": "student's folder; empty: shipped nano-base"},
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  evaluation: EvaluationConfig = dataclasses.field(
+    default_factory=EvaluationConfig
   )
-  teacher_dir: FilePath = field(
-    default="",
-    metadata={"help": "teacher's folder; empty: shipped nano-teacher"},
-  )
-  data: DataConfig = field(default_factory=DataConfig)
-  evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-  arms: tuple[str, ...] = _help(
-    "warm starts to run", ("base", "sft_early", "sft_over", "opd")
-  )
-  seeds: int = _help("repeat with seeds 0 … n - 1 and pool", 1)
-  first_seed: int = _help("seed of the first repetition", 0)
-  checkpoint_every: int = _help("steps between checkpoints", 20)
-  keep_checkpoints: int = _help("how many of the newest stay", 2)
-  grad_norm_depth: int = _help(
+  arms: tuple[str, ...] = setting("arms to run", ())
+  seeds: int = setting("repeat with seeds 0 … n - 1 and pool", 1)
+  first_seed: int = setting("seed of the first repetition", 0)
+  checkpoint_every: int = setting("steps between checkpoints", 20)
+  keep_checkpoints: int = setting("how many of the newest stay", 2)
+  keep_best: int = setting("how many of the most accurate stay besides", 0)
+  grad_norm_depth: int = setting(
     "log gradient norms of modules so many names deep; 0: none", 0
   )
-  keep_best: int = _help("how many of the most accurate stay besides", 0)
-  mesh: MeshConfig = field(default_factory=MeshConfig)
-  lora_rank: int = _help("train adapters of this rank only; 0: weights", 0)
-  lora_alpha: float = _help("adapters count by lora_alpha / lora_rank", 32.0)
-  freeze_vision: bool = _help("leave the vision tower as it is", False)
-  int8_teacher: bool = _help("the teacher's matrices in 8 bits", False)
-  bfloat16: bool = _help("compute in bfloat16", False)
-  scan_layers: bool = _help("scan over layers (large models)", False)
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  lora_rank: int = setting("train adapters of this rank only; 0: weights", 0)
+  lora_alpha: float = setting("adapters count by lora_alpha / lora_rank", 32.0)
+  freeze_vision: bool = setting("leave the vision tower as it is", False)
+  bfloat16: bool = setting("compute in bfloat16", False)
+  scan_layers: bool = setting("scan over layers (large models)", False)
   remat: Remat = Remat.NONE
 
   @property
@@ -160,3 +154,12 @@ class StudyConfig:
     if self.lora_rank:
       return "(?!.*/lora_(?:a|b|scale)$)"  # all but the adapters
     return "visual/" if self.freeze_vision else ""
+
+  @property
+  def stages(self) -> dict[str, StageConfig]:
+    """Name -> settings of every stage, in the order of the fields."""
+    named = {
+      field.name: getattr(self, field.name)
+      for field in dataclasses.fields(self)
+    }
+    return {k: v for k, v in named.items() if isinstance(v, StageConfig)}

@@ -168,7 +168,18 @@ def pass_at_k(results: Results) -> Gallery:
   )
 
 
-def behavior(results: Results, panels: Sequence[Panel]) -> Gallery:
+LENGTH = Panel("length", "length", "Response length", "tokens a completion")
+DISTINCT = Panel(
+  "distinct_answers",
+  "distinct_answers",
+  "Answer diversity",
+  "distinct answers a problem",
+)
+
+
+def behavior(
+  results: Results, panels: Sequence[Panel] = (LENGTH, DISTINCT)
+) -> Gallery:
   """What answers look like along the last stage."""
   design = results.design
   return Gallery(
@@ -191,15 +202,33 @@ def behavior(results: Results, panels: Sequence[Panel]) -> Gallery:
   )
 
 
-def journal(
-  results: Results, title: str, caption: str, panels: Sequence[Panel]
-) -> Gallery:
-  """What the journal logs along the last stage."""
+SIGNAL = (
+  Panel("reward", "reward/mean", "Mean reward", "reward"),
+  Panel(
+    "degenerate_groups",
+    "reward/degenerate_groups",
+    "Degenerate groups",
+    "share of groups",
+    percent=True,
+  ),
+  Panel("grad_norm", "grad/norm", "Gradient norm", "norm"),
+  Panel(
+    "logprob_gap",
+    "rollout/logprob_gap",
+    "Sampler against training forward",
+    "log-probability gap, nats",
+  ),
+)
+
+
+def signal(results: Results, panels: Sequence[Panel] = SIGNAL) -> Gallery:
+  """What the journal logs along a last stage of RL."""
   design = results.design
   return Gallery(
-    title,
+    f"The {design.last_name} signal",
     "From the journal of every step; thick: running mean, faint: every step"
-    f"{_over_seeds(results)}. {caption}",
+    f"{_over_seeds(results)}. A group whose rewards are all equal is "
+    "degenerate: it carries no gradient.",
     {
       panel.name: figures.panel(
         logged(results, design.last, panel.key),

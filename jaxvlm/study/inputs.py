@@ -1,23 +1,39 @@
-"""What a step of each kind of stage is given: first step -> `loop.Inputs`."""
+"""What a step of each kind of stage is given: first step -> `loop.Inputs`.
+
+Supervised stages read batches as they are; pairs (DPO) are rows with two
+responses, chosen and rejected, and come by the same way.
+"""
 
 import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 
 from jaxvlm.data import pipeline
+from jaxvlm.data.rows import HostBatch
+from jaxvlm.rollout import Generate
+from jaxvlm.sampling import Samples
 from jaxvlm.sharding import shard_batch
-from jaxvlm.study.lab import Draws, Lab
+from jaxvlm.study.config import GRPOConfig
+from jaxvlm.study.lab import Lab
 from jaxvlm.train import carry as carries
 from jaxvlm.train import experience, loop, objectives
-from jaxvlm.typing import Batch
+from jaxvlm.typing import Batch, PyTree
+
+MakeInputs = Callable[[int], loop.Inputs]
+# first step -> batches
+Stream = Callable[[int], Iterator[HostBatch]]
 
 
-def supervised(lab: Lab, source: pipeline.BatchSource):
+def supervised(stream: Stream) -> MakeInputs:
+  """Inputs of SFT and of DPO: rows with responses."""
+
   def make_inputs(start: int) -> loop.Inputs:
-    stream = lab.stream(source, start)
+    batches = stream(start)
 
     def inputs(step, params, carry):
-      batch = next(stream).batch
+      batch = next(batches).batch
       count = experience.count_tokens(batch)
       return batch, carry, {"batch/tokens": count}
 
@@ -26,9 +42,10 @@ def supervised(lab: Lab, source: pipeline.BatchSource):
   return make_inputs
 
 
-def on_policy(lab: Lab, source: pipeline.BatchSource):
+def on_policy(
+  lab: Lab, source: pipeline.BatchSource, generate: Generate, key: jax.Array
+) -> MakeInputs:
   """Inputs of OPD: the student's own completions."""
-  generate, key = lab.programs.rollouts["opd"], lab.key(Draws.STAGE1)
 
   def make_inputs(start: int) -> loop.Inputs:
     stream = lab.stream(source, start)
@@ -46,27 +63,52 @@ def on_policy(lab: Lab, source: pipeline.BatchSource):
   return make_inputs
 
 
-def reinforced(lab: Lab, source: pipeline.BatchSource):
+class Drawn(NamedTuple):
+  """Completions of one step, before they are graded.
+
+  Attributes:
+    host: prompts and their rows.
+    batch: prompts and completions on the devices.
+    samples: the completions with their statistics.
+    current: bool[N, G, T] tokens of the policy at hand; None: all.
+    carry: for the next step.
+    metrics: to log.
+  """
+
+  host: HostBatch
+  batch: Batch
+  samples: Samples
+  current: jax.Array | None
+  carry: PyTree
+  metrics: Mapping[str, float]
+
+
+def reinforced(
+  lab: Lab,
+  source: pipeline.BatchSource,
+  stage: GRPOConfig,
+  generate: Generate,
+  key: jax.Array,
+) -> MakeInputs:
   """Inputs of GRPO: graded groups of the policy's completions."""
-  stage = lab.study.grpo
   decode = lab.problems.chat.decode
   drawing = _carried if stage.carry else _in_one_go
 
   def make_inputs(start: int) -> loop.Inputs:
-    draw = drawing(lab, source, start)
+    draw = drawing(lab, source, generate, key, start)
 
     def inputs(step, params, carry):
-      host, batch, samples, drawn, carry, logged = draw(step, params, carry)
+      drawn = draw(step, params, carry)
       graded = experience.grade(
-        samples,
-        host,
+        drawn.samples,
+        drawn.host,
         decode=decode,
         task=lab.problems.task,
         mesh=lab.mesh,
       )
       data, metrics = experience.group_experience(
-        batch,
-        samples,
+        drawn.batch,
+        drawn.samples,
         graded["reward"],
         normalize_std=stage.normalize_std,
         mesh=lab.mesh,
@@ -78,43 +120,42 @@ def reinforced(lab: Lab, source: pipeline.BatchSource):
           for name, values in graded.items()
           if name != "reward"  # its mean is among `metrics`
         },
-        **logged,
+        **drawn.metrics,
       }
+      current = drawn.current
       if stage.minibatches > 1:
-        drawn = experience.drawn_by_the_first(
-          batch.mask if drawn is None else drawn, stage.minibatches
+        current = experience.drawn_by_the_first(
+          drawn.batch.mask if current is None else current, stage.minibatches
         )
-      return data._replace(drawn=drawn), carry, metrics
+      return data._replace(drawn=current), drawn.carry, metrics
 
     return inputs
 
   return make_inputs
 
 
-def _in_one_go(lab: Lab, source: pipeline.BatchSource, start: int):
+def _in_one_go(lab, source, generate, key, start):
   """Completions that begin and end within their step."""
   stream = lab.stream(source, start)
-  generate, key = lab.programs.rollouts["grpo"], lab.key(Draws.GRPO)
 
-  def draw(step, params, carry):
+  def draw(step, params, carry) -> Drawn:
     host, at = next(stream), jax.random.fold_in(key, step)
     batch, samples = experience.sample(generate, params, host, at, lab.mesh)
     logged = experience.rollout_metrics(samples)
-    return host, batch, samples, None, carry, logged
+    return Drawn(host, batch, samples, None, carry, logged)
 
   return draw
 
 
-def _carried(lab: Lab, source: pipeline.BatchSource, start: int):
+def _carried(lab, source, refill, key, start):
   """Completions of which the longest go on in the next step."""
-  refill, key = lab.programs.rollouts["grpo"], lab.key(Draws.GRPO)
   load = functools.lru_cache(8)(source.__getitem__)
 
-  def draw(step, params, carry):
+  def draw(step, params, carry) -> Drawn:
     out = carries.roll_out(refill, params, load, carry, step, key)
     shown = shard_batch(lab.mesh, out.host.batch.prompts)
     batch = Batch(shown, out.samples.tokens, out.samples.mask)
     logged = experience.rollout_metrics(out.samples, out.tokens)
-    return out.host, batch, out.samples, out.drawn, out.carry, logged
+    return Drawn(out.host, batch, out.samples, out.drawn, out.carry, logged)
 
   return draw

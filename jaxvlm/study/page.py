@@ -1,13 +1,13 @@
-"""Parts of a study's page: claims, figures, measurements, samples, settings.
+"""A study's page: claims, figures, measurements, samples, settings.
 
 Every number is computed from the files of a run; nothing is typed in but the
-paper's numbers and the notes that explain a verdict. A study calls the parts
-that its page shall have and gives them to `write`.
+paper's numbers and the notes that explain a verdict.
 """
 
 import importlib.metadata
 import pathlib
 import platform
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +16,9 @@ from markupsafe import Markup
 
 from jaxvlm.eval import report
 from jaxvlm.eval.report import Section
+from jaxvlm.study import claims as claims_lib
 from jaxvlm.study import power, summary, tables
-from jaxvlm.study.claims import Finding
+from jaxvlm.study.claims import Claim, Finding, Note
 from jaxvlm.study.galleries import Gallery
 from jaxvlm.study.results import Results
 from jaxvlm.study.verdicts import Verdict
@@ -28,25 +29,37 @@ _PACKAGES = ("jaxvlm", "jax", "jaxlib", "flax", "optax", "numpy")
 
 def write(
   workdir: pathlib.Path,
-  title: str,
-  subtitle: str,
   results: Results,
-  findings: Sequence[Finding],
-  sections: Sequence[Section],
+  claims: Sequence[Claim],
+  *,
+  title: str,
+  subtitle: str = "",
+  preface: str,
+  galleries: Sequence[Gallery] = (),
+  own: Sequence[Section] = (),
+  notes: Mapping[str, Note] = types.MappingProxyType({}),
 ) -> pathlib.Path:
-  """Writes report.html and results.md into a study's folder.
+  """Writes report.html, results.md and figures/*.png into a study's folder.
 
   Args:
     workdir: the study's folder.
+    results: what was measured.
+    claims: what is decided.
     title: heading.
     subtitle: one line below it.
-    results: what was measured.
-    findings: decided claims.
-    sections: the page, in order.
+    preface: when claims and rules were written, and what was changed since.
+    galleries: the figures.
+    own: what the study shows besides, after the figures.
+    notes: claim id -> explanation printed with the claim's verdict, where its
+      numbers bear it out.
 
   Returns:
     The path of report.html.
+
+  Raises:
+    ValueError: a note names no claim.
   """
+  findings = claims_lib.findings(results, claims, notes)
   lead = [
     *_warnings(results, findings),
     report.paragraph(summary.in_words(results, findings), kind="lead"),
@@ -55,11 +68,19 @@ def write(
     lead.append(report.notice("Not complete", results.gaps))
   summary.write(workdir, results, findings)
   path = workdir / "report.html"
+  sections = [
+    _claims(results, findings, preface),
+    _figures(workdir, galleries),
+    *own,
+    Section("All measurements", tables.measurements(results)),
+    _samples(results),
+    _provenance(results),
+  ]
   path.write_text(report.page(title, subtitle, lead, sections), "utf-8")
   return path
 
 
-def figures(workdir: pathlib.Path, galleries: Sequence[Gallery]) -> Section:
+def _figures(workdir: pathlib.Path, galleries: Sequence[Gallery]) -> Section:
   """Returns the pictures, which are written into figures/*.png, too."""
   folder = workdir / "figures"
   folder.mkdir(exist_ok=True)
@@ -76,11 +97,6 @@ def figures(workdir: pathlib.Path, galleries: Sequence[Gallery]) -> Section:
       report.gallery(pictures, caption=gallery.caption),
     ]
   return Section("Figures", parts)
-
-
-def measurements(results: Results) -> Section:
-  """Returns the tables of everything that was measured."""
-  return Section("All measurements", tables.measurements(results))
 
 
 def _warnings(results: Results, findings: Sequence[Finding]) -> list[Markup]:
@@ -118,16 +134,10 @@ _CLAIM = Markup("""\
 </article>""")
 
 
-def claims(
+def _claims(
   results: Results, findings: Sequence[Finding], preface: str
 ) -> Section:
-  """Returns a card for each claim, then how often the rules err.
-
-  Args:
-    results: what was measured.
-    findings: decided claims.
-    preface: when claims and rules were written, and what was changed since.
-  """
+  """Returns a card for each claim, then how often the rules err."""
   cards = [
     _CLAIM.format(
       kind=finding.verdict.value.replace(" ", "-"),
@@ -245,7 +255,7 @@ def _contrasts(finding: Finding, each_seed: bool) -> list[Markup]:
   return lines
 
 
-def samples(results: Results) -> Section:
+def _samples(results: Results) -> Section:
   """Returns problems with completions shaded by token entropy."""
   if not results.samples:
     nothing = report.paragraph("No samples were recorded.", kind="soft")
@@ -309,7 +319,7 @@ def _sample(results: Results, problem, completions, high: float) -> Markup:
   )
 
 
-def provenance(results: Results) -> Section:
+def _provenance(results: Results) -> Section:
   """Returns command, versions, time and settings."""
   settings = dict(_flatten(results.config))
   command = settings.pop("command", "not recorded")

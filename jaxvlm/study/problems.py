@@ -1,71 +1,86 @@
-"""The study's problems: traces for SFT, prompts for OPD and GRPO, test sets."""
+"""A study's problems: rows to learn from and sets to measure on, encoded."""
 
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from jaxvlm.data import diagrams, images, surveys
+from jaxvlm.data import images, surveys
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder, Row, Survey
-from jaxvlm.data.sources.world import Mixture
 from jaxvlm.eval.harness import ProblemSet, make_problem_set
-from jaxvlm.study.config import Dataset, StudyConfig
-from jaxvlm.tasks import Task, check_readable, geometry3k, world
+from jaxvlm.study.config import DataConfig, StudyConfig
+from jaxvlm.tasks import Task, check_readable
+
+
+class Measured(NamedTuple):
+  """Problems of one set.
+
+  Attributes:
+    name: where the numbers are filed.
+    rows: the problems.
+    asked: how many of them a study asks for.
+    task: whose problems they are; None: those of training.
+  """
+
+  name: str
+  rows: Sequence[Row]
+  asked: int
+  task: Task | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Problems:
-  """Surveyed rows of the study.
+  """Surveyed rows of a study.
 
   Attributes:
-    task: of the rows to train on.
+    task: of the rows to learn from.
     chat: tokenizer and template.
     encoder: static shapes.
-    traces: worked solutions for SFT.
-    prompts: problems for OPD and GRPO.
-    evaluation: problem sets, in-domain first.
+    training: name -> rows to learn from.
+    evaluation: problem sets, the one that ranks checkpoints first.
   """
 
   task: Task
   chat: Chat
   encoder: Encoder
-  traces: Survey
-  prompts: Survey
+  training: Mapping[str, Survey]
   evaluation: tuple[ProblemSet, ...]
 
 
 def load(
-  study: StudyConfig,
+  config: StudyConfig,
   chat: Chat,
-  folder: pathlib.Path | None = None,
+  task: Task,
+  training: Mapping[str, Sequence[Row]],
+  evaluation: Sequence[Measured],
   *,
+  folder: pathlib.Path | None = None,
   write: bool = True,
 ) -> Problems:
-  """Reads, surveys and encodes the study's problems.
+  """Surveys and encodes a study's problems.
 
   Args:
-    study: settings.
+    config: settings.
     chat: the student's tokenizer and template.
+    task: of the rows to learn from.
+    training: name -> rows to learn from.
+    evaluation: what is measured; sets of which none is asked for are left out.
     folder: keeps the surveys for the next start; None keeps nothing.
     write: False reads what is kept and adds nothing.
+
+  Raises:
+    ValueError: a task of pictures and a model of text; more rows than
+      `data.max_dropped` cannot be used, or more problems than
+      `evaluation.max_missing` are missing.
   """
-  data, e = study.data, study.evaluation
-  encoder = Encoder(
-    chat=chat,
-    budget=PixelBudget(data.min_pixels, data.max_pixels),
-    buckets=tuple(
-      Bucket(s, p)
-      for s, p in zip(data.prompt_tokens, data.patch_slots, strict=True)
-    ),
-    max_new_tokens=data.max_new_tokens,
-  )
-  task, traces, prompts, tests = _SOURCES[study.dataset](study)
-  check_readable(task, chat)
-  if study.dataset is Dataset.GEOMETRY3K:  # the world's pictures have one size
-    _warn_of_shapes(encoder)
+  data, e = config.data, config.evaluation
+  encoder = make_encoder(data, chat)
+  for of in (task, *(found.task for found in evaluation if found.task)):
+    check_readable(of, chat)
 
   def survey(name: str, rows: Sequence[Row]) -> Survey:
     if folder is None:
@@ -80,25 +95,37 @@ def load(
     task=task,
     chat=chat,
     encoder=encoder,
-    traces=survey("traces", traces),
-    prompts=survey("prompts", prompts),
+    training={name: survey(name, rows) for name, rows in training.items()},
     evaluation=tuple(
       make_problem_set(
-        name,
-        rows,
+        measured.name,
+        measured.rows,
         encoder,
         e.prompts,
-        task=task,
-        asked=asked,
+        task=measured.task or task,
+        asked=measured.asked,
         max_missing=e.max_missing,
       )
-      for name, rows, asked in tests
-      if asked
+      for measured in evaluation
+      if measured.asked
     ),
   )
 
 
-def _warn_of_shapes(encoder: Encoder) -> None:
+def make_encoder(data: DataConfig, chat: Chat) -> Encoder:
+  """Returns the encoder that the settings describe."""
+  return Encoder(
+    chat=chat,
+    budget=PixelBudget(data.min_pixels, data.max_pixels),
+    buckets=tuple(
+      Bucket(s, p)
+      for s, p in zip(data.prompt_tokens, data.patch_slots, strict=True)
+    ),
+    max_new_tokens=data.max_new_tokens,
+  )
+
+
+def warn_of_shapes(encoder: Encoder) -> None:
   """Says so if pictures within the pixel limits may not fit any bucket."""
   room = images.largest(encoder.chat.layout, encoder.budget)
   bucket = encoder.buckets[-1]
@@ -124,38 +151,3 @@ def _check_dropped(name: str, found: Survey, limit: float) -> None:
       f" {found.dropped[0][0]!r}: {found.dropped[0][1]}. Mend the data, or"
       " raise --data.max_dropped"
     )
-
-
-def _world(study: StudyConfig):
-  data, e = study.data, study.evaluation
-  task = world.task()
-  solved = world.task(Mixture((data.trace_style,)))
-  return (
-    task,
-    solved.rows(diagrams.SFT_TRACES.name)[: data.traces],
-    task.rows(diagrams.RL_TRAIN.name)[: data.train_problems],
-    tuple(
-      (name, task.rows(split.name)[:asked], asked)
-      for name, split, asked in (
-        ("in_domain", diagrams.VALIDATION, e.in_domain),
-        ("out_of_domain", diagrams.VALIDATION_OOD, e.out_of_domain),
-      )
-    ),
-  )
-
-
-def _geometry3k(study: StudyConfig):
-  data, e = study.data, study.evaluation
-  task = geometry3k.task(study.data_dir)
-  train = task.rows("train")
-  prompts = [dataclasses.replace(row, responses=()) for row in train]
-  test = task.rows(e.split)
-  return (
-    task,
-    train[: data.traces],
-    prompts[: data.train_problems],
-    (("in_domain", test[: e.in_domain], e.in_domain),),
-  )
-
-
-_SOURCES = {Dataset.WORLD: _world, Dataset.GEOMETRY3K: _geometry3k}

@@ -99,7 +99,7 @@ def _load_points(
 
 
 def _require_same_problems(path, found: Scores, other: Scores) -> None:
-  count, expected = (len(scores["accuracy"]) for scores in (found, other))
+  count, expected = (len(scores["length"]) for scores in (found, other))
   if count != expected:
     raise ValueError(
       f"{path}: got {count} problems, expected {expected} as in another seed; "
@@ -109,13 +109,18 @@ def _require_same_problems(path, found: Scores, other: Scores) -> None:
 
 def _scores(evaluation: Evaluation) -> Scores:
   """Returns one number a problem for every metric."""
-  n = evaluation.accuracy.shape[1]
+  means = {
+    name: values.mean(1, dtype=np.float64)
+    for name, values in evaluation.scores.items()
+    if name != "reward"  # a mixture of the others
+  }
+  if "accuracy" in means:
+    ks = [k for k in KS if k <= evaluation.accuracy.shape[1]]
+    means |= {f"pass@{k}": evaluation.pass_at(k) for k in ks}
   return {
-    "accuracy": evaluation.accuracy.mean(1, dtype=np.float64),
-    **{f"pass@{k}": evaluation.pass_at(k) for k in KS if k <= n},
+    **means,
     "entropy": np.asarray(evaluation.entropy(), np.float64),
     "length": evaluation.lengths.mean(1, dtype=np.float64),
-    "format": evaluation.scores["format"].mean(1, dtype=np.float64),
     "distinct_answers": evaluation.distinct_answers(),
   }
 

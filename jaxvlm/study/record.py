@@ -16,7 +16,6 @@ from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.sharding import MeshConfig, device_layout
 from jaxvlm.study.config import StageConfig, StudyConfig
 
-STAGES = ("sft_early", "sft_over", "opd", "grpo")
 # Calls with one workdir share all other settings, but for lengths.
 _MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
 
@@ -28,7 +27,8 @@ def digest(config: StudyConfig) -> str:
   lengths of stages, on which no step depends (`check` says which may grow).
   """
   stages = {
-    name: dataclasses.replace(getattr(config, name), steps=1) for name in STAGES
+    name: dataclasses.replace(stage, steps=1)
+    for name, stage in config.stages.items()
   }
   return configs.digest(
     dataclasses.replace(
@@ -41,6 +41,8 @@ def check(
   config: StudyConfig,
   workdir: pathlib.Path,
   evaluation: Sequence[ProblemSet] = (),
+  *,
+  followed_by: Mapping[str, str] | None = None,
 ) -> list[str]:
   """Refuses a workdir made with other settings; changes nothing.
 
@@ -48,6 +50,8 @@ def check(
     config: the settings of this start.
     workdir: where an earlier start may have been.
     evaluation: what is measured; not compared where it is not known yet.
+    followed_by: stage in the settings -> folder (arm/stage) of the stage that
+      begins where it ends.
 
   Returns:
     What goes on in another way than it began, in sentences.
@@ -61,12 +65,19 @@ def check(
     return []
   lengths = {
     name: (saved[name]["steps"], now[name]["steps"])
-    for name in STAGES
+    for name in config.stages
     if saved.get(name, {}).get("steps", now[name]["steps"])
     != now[name]["steps"]
   }
   notes = [
-    _lengthened(workdir, name, getattr(config, name), saved[name], *steps)
+    _lengthened(
+      workdir,
+      name,
+      config.stages[name],
+      saved[name],
+      *steps,
+      (followed_by or {}).get(name),
+    )
     for name, steps in lengths.items()
   ]
   for name, (old, _) in lengths.items():
@@ -95,9 +106,11 @@ def write(
   config: StudyConfig,
   workdir: pathlib.Path,
   evaluation: Sequence[ProblemSet] = (),
+  *,
+  followed_by: Mapping[str, str] | None = None,
 ) -> None:
   """Checks, says what changes, writes config.json in one rename."""
-  notes = check(config, workdir, evaluation)
+  notes = check(config, workdir, evaluation, followed_by=followed_by)
   for note in notes:
     logging.warning("%s: %s", workdir, note)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -139,6 +152,7 @@ def _lengthened(
   saved: Mapping[str, Any],
   old: int,
   new: int,
+  follower: str | None,
 ) -> str:
   """Returns what another length of a stage means; ValueError if it cannot be.
 
@@ -166,12 +180,12 @@ def _lengthened(
       " longer decay would change steps that were taken already; lengthen up to"
       f" step {warmup + decay}, or {instead}"
     )
-  begun = sorted(workdir.glob(f"seed-*/{name}/grpo/checkpoints/manifest-*"))
-  if begun:  # never true of grpo itself, which no stage follows
-    arm = begun[0].parents[2].relative_to(workdir)
+  begun = sorted(workdir.glob(f"seed-*/{follower}/checkpoints/manifest-*"))
+  if follower and begun:
+    stage = begun[0].parents[1].relative_to(workdir)
     raise ValueError(
-      f"{workdir}: {what}, but GRPO of {arm} has begun from the warm start of"
-      f" {old} steps: a longer one would be another beginning; {instead}"
+      f"{workdir}: {what}, but {stage} has begun where {name} ends after {old}"
+      f" steps: a longer one would be another beginning; {instead}"
     )
   return (
     f"{what}: every arm goes on to step {new}, as if it had been planned so;"

@@ -254,6 +254,16 @@ class Results:
     values = self.values(policy, problem_set, metric)
     return None if values is None else float(values.mean())
 
+  def logged_mean(self, arm: str, stage: str, key: str) -> float | None:
+    """Returns a journal key's mean over steps and seeds, or None."""
+    values = [
+      record[key]
+      for records in self.journals.get((arm, stage), {}).values()
+      for record in records
+      if np.isfinite(record.get(key, np.nan))
+    ]
+    return float(np.mean(values)) if values else None
+
   def interval(
     self, policy: Policy, problem_set: str, metric: str
   ) -> Interval | None:

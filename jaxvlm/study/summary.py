@@ -42,14 +42,14 @@ def _verdicts(findings: Sequence[Finding]) -> Iterable[str]:
 def _scores(results: Results) -> Iterable[str]:
   design, top = results.design, f"pass@{results.top_k}"
   main, *others = design.problem_sets
+  left_out = {"pass@4", "length", "format"} - {top}
   columns = {
-    (main, "accuracy", 1): "accuracy, %",
-    (main, top, 1): f"{top}, %",
-    (main, "entropy", 3): "entropy, nats",
-    (main, "distinct_answers", 2): "distinct answers",
-    **{
-      (name, "accuracy", 1): f"{name.replace('_', ' ')}, %" for name in others
-    },
+    (main, metric, digits): label
+    for metric, label, _, digits in tables.columns(results, main)
+    if metric not in left_out
+  }
+  columns |= {
+    (name, "accuracy", 1): f"{name.replace('_', ' ')}, %" for name in others
   }
   yield f"| policy | {' | '.join(columns.values())} |"
   yield "|---" * (1 + len(columns)) + "|"

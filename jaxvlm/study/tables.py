@@ -74,7 +74,7 @@ def measurements(results: Results) -> list[Markup]:
   for problem_set, points in results.scores.items():
     if not points:
       continue
-    columns = _columns(results, problem_set)
+    shown = columns(results, problem_set)
     rows = [
       (
         moment.name,
@@ -83,7 +83,7 @@ def measurements(results: Results) -> list[Markup]:
           _cell(
             results.interval(moment.policy, problem_set, metric), scale, digits
           )
-          for metric, _, scale, digits in columns
+          for metric, _, scale, digits in shown
         ),
       )
       for moment in results.moments
@@ -91,7 +91,7 @@ def measurements(results: Results) -> list[Markup]:
     words = results.design.problem_sets.get(problem_set, problem_set)
     parts.append(
       report.table(
-        (*_names(results), *(label for _, label, _, _ in columns)),
+        (*_names(results), *(label for _, label, _, _ in shown)),
         rows,
         caption=f"{words} problems",
         text_columns=2,
@@ -124,18 +124,18 @@ def _names(results: Results) -> tuple[str, str]:
   return "arm", results.design.last_name
 
 
-def _columns(
+def columns(
   results: Results, problem_set: str
 ) -> list[tuple[str, str, float, int]]:
   """Returns the columns of what was measured, whatever the scores' names."""
   top, known = results.top_k, {"pass@1"}
-  columns = []
+  out = []
   for metric, label, scale, digits in _COLUMNS:
     if metric == "top":
       metric, label = f"pass@{top}", f"pass@{top}, %"
     elif metric == "pass@4" and top <= 4:
       continue
-    columns.append((metric, label, scale, digits))
+    out.append((metric, label, scale, digits))
     known.add(metric)
   measured = [
     name
@@ -143,12 +143,12 @@ def _columns(
     for scores in by_seed.values()
     for name in scores
   ]
-  columns += [
+  out += [
     (name, name, 1.0, 3)
     for name in dict.fromkeys(measured)
     if name not in known and not is_share(name)
   ]
-  return [column for column in columns if column[0] in measured]
+  return [column for column in out if column[0] in measured]
 
 
 def _by_seed(results: Results, top: str) -> Markup:

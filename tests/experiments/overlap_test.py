@@ -1,13 +1,14 @@
 """What validation shares with training, as the README states it."""
 
-from experiments.stage1_entropy import overlap
+from experiments.stage1_entropy import overlap as command
 from jaxvlm.data import diagrams
 from jaxvlm.data.diagrams import world
+from jaxvlm.data.diagrams.overlap import overlap
 
 
 def test_the_overlap_is_that_of_the_drawn_problems():
   train, asked = 40, 21
-  found = overlap.overlap(world.RL_TRAIN, train, world.VALIDATION, asked)
+  found = overlap(world.RL_TRAIN, train, world.VALIDATION, asked)
   drawn = [diagrams.sample(world.RL_TRAIN, i) for i in range(train)]
   seen = {world.content(p.family, p.seed) for p in drawn}
   want = {family: [0, 0] for family in diagrams.IN_DOMAIN}
@@ -21,7 +22,7 @@ def test_the_overlap_is_that_of_the_drawn_problems():
 
 
 def test_what_the_readme_says_of_the_laptop_study(capsys):
-  overlap.main()
+  command.main()
   said = capsys.readouterr().out
   assert "in 240 SFT traces: 42 of 210" in said
   rest = said[said.index("in 4096 RL problems: 120 of 210") :].split("\n")[1:8]

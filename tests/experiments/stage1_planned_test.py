@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from experiments.stage1_entropy import arms, config
-from experiments.stage1_entropy import run as study
-from jaxvlm import assets, models
+from jaxvlm import assets
 from jaxvlm.data.rows import HostBatch
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.plan import programs
 from jaxvlm.plan.setting import Setting, Task
 from jaxvlm.sampling import Samples
 from jaxvlm.sharding import MeshConfig, make_mesh
+from jaxvlm.study import programs as study_programs
+from jaxvlm.study import stages
 from jaxvlm.train import experience, freeze
 from jaxvlm.typing import Batch
 
@@ -62,23 +63,24 @@ def trained(c: config.StudyConfig, stage: str, monkeypatch):
   tokens, mask = np.zeros((N, G, T), np.int32), np.ones((N, G, T), bool)
   host = HostBatch(Batch(prompts, tokens, mask), ())
   lab = types.SimpleNamespace(
-    study=c,
+    config=c,
     seed=0,
     identity={},
     mesh=mesh,
     key=jax.random.key,
     problems=types.SimpleNamespace(
-      traces=None, prompts=None, chat=types.SimpleNamespace(decode=None)
+      training={"traces": None, "prompts": None},
+      evaluation=(),
+      chat=types.SimpleNamespace(decode=None),
+      task=None,
     ),
     source=lambda *_: types.SimpleNamespace(row_ids=None),
     stream=lambda *_: iter([host]),
-    programs=types.SimpleNamespace(
-      steps=dict.fromkeys(STAGES),
-      rollouts=dict.fromkeys(STAGES),
-      evaluate=None,
-      rules=models.partition_rules(MODEL),
-    ),
+    workdir=pathlib.Path("/nowhere"),
+    model=MODEL,
+    evaluate=None,
   )
+  compiled = arms.Programs(dict.fromkeys(STAGES), None, None, None, None)
 
   def sample(*_):
     return host.batch, Samples(
@@ -91,7 +93,7 @@ def trained(c: config.StudyConfig, stage: str, monkeypatch):
     seen.append((state._replace(carry=()), frozen, data))
     return state
 
-  monkeypatch.setattr(arms.loop, "run", run)
+  monkeypatch.setattr(stages.loop, "run", run)
   monkeypatch.setattr(experience, "sample", sample)
   monkeypatch.setattr(experience, "rollout_metrics", lambda *_: {})
   monkeypatch.setattr(experience, "count_tokens", lambda _: 0.0)
@@ -110,11 +112,13 @@ def trained(c: config.StudyConfig, stage: str, monkeypatch):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), made)
 
   def whole(base, teacher):
-    base, lab.teacher = study._forms(c, mesh, (MODEL, base), (TEACHER, teacher))
+    base = study_programs.with_adapters(c, mesh, MODEL, base)
+    if c.int8_teacher:
+      teacher = study_programs.in_8_bits(mesh, TEACHER, teacher)
     if stage == "grpo":
-      arms.stage2(lab, "opd", base, pathlib.Path("/nowhere"))
+      arms.stage2(lab, compiled, "opd", base)
     else:
-      arms.stage1(lab, stage, base, pathlib.Path("/nowhere"))
+      arms.stage1(lab, compiled, stage, base, teacher)
     state, frozen, data = seen.pop()
     return state, frozen or {}, data
 

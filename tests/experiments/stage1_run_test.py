@@ -6,7 +6,6 @@ program but started no device, so that a kill is a kill and costs little.
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -27,7 +26,7 @@ import pytest
 
 from jaxvlm import distributed, journal
 from jaxvlm.data import chat, diagrams
-from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval.harness import Evaluation
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.train import manifest
@@ -111,20 +110,12 @@ def finish(start):
   return complete
 
 
-@functools.cache
-def corpus():
-  texts = ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 40
-  for row in WorldRows(diagrams.PRETRAIN, 300, Mixture(texts=3)):
-    texts += [row.question, *row.responses]
-  return texts
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
   """Returns the flags of a random student and a random teacher."""
   folder = tmp_path_factory.mktemp("models")
   for seed, name in enumerate(("model", "teacher")):
-    tiny.write_folder(folder / name, corpus(), seed=seed)
+    tiny.write_folder(folder / name, tiny.corpus(), seed=seed)
   return tuple(f"--{name}_dir={folder / name}" for name in ("model", "teacher"))
 
 
@@ -408,7 +399,7 @@ def test_a_coordinator_that_never_comes_is_worth_another_start(
 
 def test_models_of_different_vocabularies_are_refused(tmp_path, finish, models):
   other = tmp_path / "other"
-  tiny.write_folder(other, corpus(), vocab_size=480)
+  tiny.write_folder(other, tiny.corpus(), vocab_size=480)
   code, output = finish(*TINY, models[0], f"--teacher_dir={other}",
                         f"--workdir={tmp_path}")  # fmt: skip
   assert code != 0

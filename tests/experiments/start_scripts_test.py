@@ -10,11 +10,12 @@ import pytest
 from absl import flags as absl_flags
 from jax.sharding import AbstractMesh
 
-from experiments.stage1_entropy import config as study
+from experiments.stage1_entropy.run import STUDY
 from jaxvlm import config as configs
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.sharding import AXES
 from jaxvlm.study import checks
+from jaxvlm.study.main import settings_for
 
 # Fixtures of the study's command and of a folder as the scripts expect it.
 from tests.experiments.stage1_run_test import (  # noqa: F401
@@ -121,7 +122,7 @@ def test_the_batches_spread_over_the_chips_of_the_slice(called):
   script = (ROOT / "scripts" / "tpu_vm.sh").read_text()
   chips = int(re.search(r"TYPE:-v5litepod-(\d+)", script)[1])
   words = ["study", *study_flags(called("tpu_vm.sh", BUCKET="bucket"))]
-  default = study.settings_for(words)
+  default = settings_for(STUDY, words)
   values = absl_flags.FlagValues()
   configs.define_flags(default, values)
   values(words, known_only=True)
@@ -138,7 +139,7 @@ def test_the_flags_in_the_page_exist():
   page = (ROOT / "docs" / "pods-start.md").read_text()
   named = set(re.findall(r"--([a-z][a-z_.]+)", page))
   values = absl_flags.FlagValues()
-  configs.define_flags(study.settings_for(["study", "--scale=pod"]), values)
+  configs.define_flags(settings_for(STUDY, ["study", "--scale=pod"]), values)
   configs.define_flags(DistributedConfig(), values, "distributed")
   own = {"scale", "quick", "workdir", "dry_run"}
   # Of `jaxvlm export`; --mesh.* stands for all of them.

@@ -6,10 +6,10 @@ import typing
 import pytest
 
 from experiments.stage1_entropy import config as settings
+from experiments.stage1_entropy.config import Dataset, StudyConfig
 from jaxvlm import assets, models
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.study import checks
-from jaxvlm.study.config import Dataset, StudyConfig
 
 NAN, INF = float("nan"), float("inf")
 
@@ -35,8 +35,8 @@ def leaves(config: typing.Any, prefix: str = ""):
 @pytest.mark.parametrize("scale", [settings.laptop, settings.colab])
 def test_shipped_settings_pass(scale, tmp_path):
   config = dataclasses.replace(scale(), data_dir=str(tmp_path))
-  checks.check(config)
-  checks.check(settings.quick(config))
+  settings.check(config)
+  settings.check(settings.quick(config))
 
 
 # Fields for which the number is a setting.
@@ -55,10 +55,10 @@ def test_minus_one_is_refused_wherever_it_is_no_setting(path):
   config = changed(settings.laptop(), "mesh", MeshConfig(1, 1, 1))
   config = changed(config, path, -1)
   if path in _ALLOWED:
-    checks.check(config)
+    settings.check(config)
     return
   with pytest.raises(ValueError, match=path.rpartition(".")[2]):
-    checks.check(config)
+    settings.check(config)
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -0.5])
@@ -70,7 +70,7 @@ def test_no_float_field_takes_what_is_no_number_of_its_range(path, value):
   if (path, value) in {("grpo.clip_high", INF)}:  # never clips from above
     return
   with pytest.raises(ValueError, match=path.rpartition(".")[2]):
-    checks.check(changed(settings.laptop(), path, value))
+    settings.check(changed(settings.laptop(), path, value))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_no_float_field_takes_what_is_no_number_of_its_range(path, value):
 )
 def test_refused_by_name(path, value, message):
   with pytest.raises(ValueError, match=message):
-    checks.check(changed(settings.laptop(), path, value))
+    settings.check(changed(settings.laptop(), path, value))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_settings_that_do_not_go_together(changes, message):
   for path, value in changes.items():
     config = changed(config, path, value)
   with pytest.raises(ValueError, match=message):
-    checks.check(config)
+    settings.check(config)
 
 
 def test_settings_at_the_ends_of_their_ranges_pass():
@@ -173,7 +173,7 @@ def test_settings_at_the_ends_of_their_ranges_pass():
     "keep_best": 0,
   }.items():
     config = changed(config, path, value)
-  checks.check(config)
+  settings.check(config)
 
 
 def test_a_rank_beyond_the_matrices_is_refused():

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from experiments.stage1_entropy import config as settings
+from experiments.stage1_entropy import problems
+from experiments.stage1_entropy.config import Dataset
 from jaxvlm import assets
 from jaxvlm.data import chat as chats
 from jaxvlm.data import images, layout
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import VisionLayout
-from jaxvlm.study import problems, record
-from jaxvlm.study.config import Dataset
+from jaxvlm.study import record
 
 LONG = "<think>" + "so it goes " * 200 + "</think> \\boxed{3}"
 
@@ -107,7 +108,7 @@ def test_surveys_are_kept_for_the_next_start(study, chat, tmp_path):
   assert {p.name for p in folder.iterdir()} == {"prompts.json", "traces.json"}
   before = [p.read_bytes() for p in sorted(folder.iterdir())]
   again = problems.load(study, chat, folder)
-  assert first.traces.digest == again.traces.digest
+  assert first.training["traces"].digest == again.training["traces"].digest
   assert [p.read_bytes() for p in sorted(folder.iterdir())] == before
 
 

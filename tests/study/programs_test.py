@@ -2,10 +2,9 @@
 
 import dataclasses
 
-from experiments.stage1_entropy import config
+from experiments.stage1_entropy import arms, config
 from jaxvlm import assets
-from jaxvlm.study import programs
-from jaxvlm.tools import folder
+from jaxvlm.study import folders, programs
 
 
 def test_every_sampler_ends_at_all_end_tokens_of_the_folder(monkeypatch):
@@ -14,8 +13,9 @@ def test_every_sampler_ends_at_all_end_tokens_of_the_folder(monkeypatch):
     monkeypatch.setattr(
       programs, name, lambda *args, **options: told.append(options["eos_ids"])
     )
-  model, chat = folder.describe(str(assets.folder("nano-base")))
-  chat = dataclasses.replace(chat, listed_ends=(chat.pad_id,))
+  nano = folders.read(assets.folder("nano-base"))
+  chat = dataclasses.replace(nano.chat, listed_ends=(nano.chat.pad_id,))
+  nano = nano._replace(chat=chat)
   study = config.laptop()
   slots = dataclasses.replace(study.grpo.slots, rows=4)
   refilled = dataclasses.replace(
@@ -23,5 +23,5 @@ def test_every_sampler_ends_at_all_end_tokens_of_the_folder(monkeypatch):
   )
   for some in (study, refilled):
     told.clear()
-    programs.make_programs(some, model, model, chat)
+    arms.make_programs(some, nano, nano)
     assert told == [(chat.eos_id, chat.pad_id)] * 4

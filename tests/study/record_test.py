@@ -7,7 +7,8 @@ import os
 import pytest
 
 from experiments.stage1_entropy import config
-from jaxvlm.study import checks, record
+from experiments.stage1_entropy.run import STUDY
+from jaxvlm.study import record
 
 replace = dataclasses.replace
 LAPTOP = config.laptop()
@@ -71,15 +72,15 @@ def test_a_warm_start_may_grow_until_its_rl_has_begun(tmp_path):
     manifest = tmp_path / other / "grpo/checkpoints/manifest-20.json"
     manifest.parent.mkdir(parents=True)
     manifest.touch()
-  (note,) = record.check(longer, tmp_path)
+  (note,) = record.check(longer, tmp_path, followed_by=STUDY.followed_by)
   assert "sft_early.steps is 80 there, 100 here" in note
   manifest = tmp_path / "seed-1/sft_early/grpo/checkpoints/manifest-20.json"
   manifest.parent.mkdir(parents=True)
   manifest.touch()
   with pytest.raises(
-    ValueError, match="GRPO of seed-1/sft_early has begun from the warm start"
+    ValueError, match="seed-1/sft_early/grpo has begun where sft_early ends"
   ):
-    record.check(longer, tmp_path)
+    record.check(longer, tmp_path, followed_by=STUDY.followed_by)
 
 
 def test_a_decay_that_would_be_another_is_refused(tmp_path):
@@ -131,6 +132,6 @@ def test_progress_names_the_newest_save(tmp_path):
   "first,count", [(-1, 1), (2**32, 1), (2**32 - 2, 3), (2**40, 1)]
 )
 def test_seeds_that_another_seed_would_repeat_are_refused(first, count):
-  checks.check(replace(LAPTOP, first_seed=2**32 - 2, seeds=2))
+  config.check(replace(LAPTOP, first_seed=2**32 - 2, seeds=2))
   with pytest.raises(ValueError, match="first_seed.*seeds.*32 bits"):
-    checks.check(replace(LAPTOP, first_seed=first, seeds=count))
+    config.check(replace(LAPTOP, first_seed=first, seeds=count))

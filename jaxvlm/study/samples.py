@@ -2,17 +2,50 @@
 
 import base64
 import io
+import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxvlm import distributed
 from jaxvlm.data import images
-from jaxvlm.study.lab import Draws, Lab
+from jaxvlm.study.lab import Lab
 from jaxvlm.tasks import score
 from jaxvlm.train import experience
 from jaxvlm.typing import Params
+
+
+def write(
+  lab: Lab, folder: str, step: int, policies: Mapping[str, Params]
+) -> None:
+  """Writes samples.json, unless it is there of this endpoint.
+
+  Args:
+    lab: problems and sampler.
+    folder: of the last stage, below the seed's.
+    step: the stage's last.
+    policies: name -> parameters, such as entry and endpoint.
+  """
+  path = lab.workdir / folder / "samples.json"
+  if distributed.from_writer(_written(path, step)):
+    return
+  shown = [problem | {"endpoint_step": step} for problem in show(lab, policies)]
+  if distributed.is_writer():
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(shown))
+    partial.replace(path)  # a kill leaves no half of it
+
+
+def _written(path: pathlib.Path, step: int) -> bool:
+  """Returns whether completions of this endpoint are there, not an older's."""
+  if not path.is_file():
+    return False
+  return all(
+    p.get("endpoint_step") == step for p in json.loads(path.read_text())
+  )
 
 
 def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
@@ -38,10 +71,8 @@ def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
     )
   ids = np.maximum(index, 0).astype(np.int32)
   for stage, params in policies.items():
-    generate = experience.everywhere(lab.programs.evaluate, lab.mesh)
-    samples = jax.device_get(
-      generate(params, prompts, lab.key(Draws.EVALUATION), ids)
-    )
+    generate = experience.everywhere(lab.evaluate, lab.mesh)
+    samples = jax.device_get(generate(params, prompts, lab.evaluation_key, ids))
     for entry, i in zip(shown, chosen, strict=True):
       for g in range(min(2, samples.tokens.shape[1])):
         kept = samples.mask[i, g]

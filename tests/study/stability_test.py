@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.stage1_entropy import stability
+from jaxvlm.study import stability
 
 
 def row(rate: float, accuracy: list[float], *, seed=0, shuffled=False):

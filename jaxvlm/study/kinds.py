@@ -1,0 +1,124 @@
+"""The kinds of stage that arms are made of: supervised, on-policy, reinforced.
+
+Each takes the parameters that the stage begins with and returns those at its
+end. A stage of another kind calls `stages.train` with inputs of its own.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jaxvlm.data.pipeline import BatchSource
+from jaxvlm.data.rows import Survey
+from jaxvlm.rollout import Generate
+from jaxvlm.study import inputs, programs, stages
+from jaxvlm.study.config import GRPOConfig, StageConfig
+from jaxvlm.study.inputs import MakeInputs
+from jaxvlm.study.lab import Lab
+from jaxvlm.study.programs import TrainStep
+from jaxvlm.study.stages import Stage
+from jaxvlm.typing import Params
+
+
+class Place(NamedTuple):
+  """Where a stage stands.
+
+  Attributes:
+    arm: folder of the arm.
+    stage: folder of the stage.
+    number: of the stage in its arm, from 0; keys and order of data follow.
+    first: a name for the policy that it begins with; None names none. A named
+      policy is measured once in a study.
+    last: a name for the policy that it ends with.
+  """
+
+  arm: str
+  stage: str
+  number: int
+  first: str | None = None
+  last: str | None = None
+
+
+def supervised(
+  lab: Lab,
+  place: Place,
+  config: StageConfig,
+  step: TrainStep,
+  rows: Survey,
+  params: Params,
+  frozen: Mapping[str, Params] | None = None,
+) -> Params:
+  """Trains on the responses of rows: SFT, and pairs (DPO, SFT-C).
+
+  Trees that the objective reads and does not train, such as DPO's reference,
+  are `frozen`, by name.
+  """
+  source = lab.source(rows, config, place.number)
+  stage = _stage(place, config, step)._replace(
+    inputs=inputs.supervised(lambda start: lab.stream(source, start)),
+    frozen=frozen,
+    row_ids=source.row_ids,
+  )
+  return stages.train(lab, stage, params)
+
+
+def distilled(
+  lab: Lab,
+  place: Place,
+  config: StageConfig,
+  step: TrainStep,
+  rows: Survey,
+  params: Params,
+  generate: Generate,
+  teacher: Params,
+) -> Params:
+  """Trains on the student's own completions, held against a teacher (OPD)."""
+  source, key = lab.source(rows, config, place.number), lab.key(place.number)
+  stage = _stage(place, config, step)._replace(
+    inputs=inputs.on_policy(lab, source, generate, key),
+    frozen={"teacher": teacher},
+    row_ids=source.row_ids,
+  )
+  return stages.train(lab, stage, params)
+
+
+def reinforced(
+  lab: Lab,
+  place: Place,
+  config: GRPOConfig,
+  step: TrainStep,
+  rows: Survey,
+  params: Params,
+  rollout: Generate,
+) -> Params:
+  """Trains on graded groups of the policy's completions (GRPO)."""
+  source, given = graded(lab, place.number, config, rows, rollout)
+  stage = _stage(place, config, step)._replace(
+    inputs=given,
+    # With a carry, the rows of a step are what was complete, not the plan's.
+    row_ids=None if config.carry else source.row_ids,
+    carry=stages.begin_carry(lab, config),
+  )
+  if config.kl_coef:
+    reference = programs.reference(lab.config, params)
+    stage = stage._replace(frozen={"reference": reference})
+  return stages.train(lab, stage, params)
+
+
+def graded(
+  lab: Lab, number: int, config: GRPOConfig, rows: Survey, rollout: Generate
+) -> tuple[BatchSource, MakeInputs]:
+  """Returns the prompts and the inputs of a stage of GRPO."""
+  source = lab.source(rows, config, number, config.carry)
+  key = lab.key(number)
+  return source, inputs.reinforced(lab, source, config, rollout, key)
+
+
+def _stage(place: Place, config: StageConfig, step: TrainStep) -> Stage:
+  return Stage(
+    folder=f"{place.arm}/{place.stage}",
+    title=f"{place.arm} · {place.stage}",
+    config=config,
+    step=step,
+    first=place.first,
+    last=place.last,
+  )
