@@ -14,20 +14,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxvlm import models, sharding
-from jaxvlm.models import lora
-from jaxvlm.models.quantize import quantize_int8
-from jaxvlm.plan.setting import ON_POLICY, REFERENCED, Setting, Task
+from jaxvlm.plan.setting import ON_POLICY, Setting, Task
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
-from jaxvlm.train import freeze, objectives
-from jaxvlm.train.optimizer import make_optimizer, master_params
-from jaxvlm.train.step import (
-  Survey,
-  init_state,
-  make_train_step,
-  state_sharding,
-)
-from jaxvlm.typing import Batch, Model, Params, Prompts, PyTree
+from jaxvlm.train import assemble, freeze, objectives
+from jaxvlm.train.step import state_sharding
+from jaxvlm.typing import Batch, Model, Prompts, PyTree
 
 
 class Program(NamedTuple):
@@ -99,48 +91,60 @@ _OBJECTIVES = {
 
 
 def _train_step(s: Setting, mesh: Mesh) -> Program:
-  model = _bind(s.model, s)
-  teacher = _bind(s.teacher, s) if s.teacher else None
+  model = assemble.functions(s.model, s.form)
+  teacher = assemble.functions(s.teacher, s.form) if s.teacher else None
   objective, totals = _OBJECTIVES[s.task](s, model, teacher)
-  rules = models.partition_rules(s.model)
-  params = _params(s.model, s)
-  trainable, frozen = _trained_part(s, params)
-  if s.task in REFERENCED and s.lora_rank:
-    objective = freeze.with_base_as_reference(objective)
-  elif s.task in REFERENCED:
-    frozen["reference"] = _waiting(trainable, s)
-  elif s.reads_reference:  # RL is held to where it started, adapters and all
-    frozen["reference"] = trainable
-  if s.teacher is not None:
-    frozen["teacher"] = _waiting(_params(s.teacher, s), s)
-  if "base" in frozen:
-    objective = freeze.with_frozen(objective)
-    if isinstance(totals, Survey):
-      totals = totals._replace(measure=freeze.with_frozen(totals.measure))
-  optimizer = make_optimizer(s.optimizer)
-  state = jax.eval_shape(
-    lambda tree: init_state(master_params(s.optimizer, tree), optimizer),
-    trainable,
+  stage = assemble.assemble(
+    objective,
+    totals,
+    s.form,
+    s.optimizer,
+    rules=models.partition_rules(s.model),
+    reference=s.reference,
+    micro_batches=s.micro_batches,
   )
+  return train_program(stage, s.form, s.model, s.teacher, inputs(s, mesh), mesh)
+
+
+def train_program(
+  stage: assemble.Assembly,
+  form: assemble.Form,
+  student: Any,
+  teacher: Any,
+  batch: PyTree,
+  mesh: Mesh,
+) -> Program:
+  """Returns the step of a stage on shapes.
+
+  Args:
+    stage: what the run assembled.
+    form: of its parameters.
+    student: configuration of the policy.
+    teacher: configuration of the teacher, or None.
+    batch: shapes with shardings; what the objective reads.
+    mesh: where the run's arrays would lie.
+  """
+  rules = models.partition_rules(student)
+  params = jax.eval_shape(
+    lambda: assemble.with_adapters(
+      form, models.init(student, jax.random.key(0))
+    )
+  )
+  state = jax.eval_shape(stage.state, params)
   state = _with(state, state_sharding(mesh, state, rules))
+  taught = teacher and jax.eval_shape(
+    lambda: assemble.stored(form, models.init(teacher, jax.random.key(0)))
+  )
   frozen = {
     name: _placed(
       mesh,
-      jax.eval_shape(lambda x: freeze.stored_as(x, jnp.bfloat16), tree),
-      models.partition_rules(s.teacher) if name == "teacher" else rules,
+      tree,
+      models.partition_rules(teacher) if name == "teacher" else rules,
     )
-    for name, tree in frozen.items()
+    for name, tree in jax.eval_shape(stage.frozen, params, taught).items()
   }
-  batch = _inputs(s, mesh)
-  step = make_train_step(
-    objective,
-    totals,
-    optimizer,
-    micro_batches=s.micro_batches,
-    rules=rules,
-  )
   return Program(
-    step,
+    stage.step,
     (state, frozen, batch),
     {
       "parameters": state.trainable,
@@ -151,32 +155,9 @@ def _train_step(s: Setting, mesh: Mesh) -> Program:
   )
 
 
-def _trained_part(s: Setting, params: Params) -> tuple[Params, dict]:
-  """Returns (trainable, {"base": the rest} or {})."""
-  if s.lora_rank:
-    pattern = "model/" if s.freeze_vision else ""
-    adapters = jax.eval_shape(
-      lambda tree: lora.init_lora(
-        tree,
-        jax.random.key(0),
-        rank=s.lora_rank,
-        alpha=2.0 * s.lora_rank,
-        pattern=pattern,
-      ),
-      params,
-    )
-    # Elsewhere the base keeps its type, as in the study: it is the policy.
-    shared = s.task in REFERENCED
-    return adapters, {"base": _waiting(params, s) if shared else params}
-  if s.freeze_vision:
-    trainable, rest = freeze.split_params(params, "visual/")
-    return trainable, {"base": rest}
-  return params, {}
-
-
 def _rollout(s: Setting, mesh: Mesh) -> Program:
   generate = make_generate(
-    _bind(s.model, s),
+    assemble.functions(s.model, s.form),
     group=s.group,
     sampling=Sampling(1.0),
     max_new_tokens=s.completion_tokens,
@@ -185,8 +166,9 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
     vocab_size=s.vocab_size,
   )
   params = jax.eval_shape(
-    lambda tree: freeze.stored_as(tree, s.optimizer.master.dtype),
-    _params(s.model, s),
+    lambda: freeze.stored_as(
+      models.init(s.model, jax.random.key(0)), s.optimizer.master.dtype
+    )
   )
   params = _placed(mesh, params, models.partition_rules(s.model))
   prompts = _prompts(s, mesh)
@@ -198,25 +180,6 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
     {"frozen": params, "batch": prompts},
     trips=s.completion_tokens,
   )
-
-
-def _bind(config: Any, s: Setting) -> Model:
-  return models.bind(config, dtype=jnp.bfloat16, remat=s.remat)
-
-
-def _params(config: Any, s: Setting) -> Params:
-  """Returns the shapes of a model's parameters, float32."""
-  params = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
-  if s.scan:
-    return params
-  return jax.eval_shape(models.bind(config).unstack, params)
-
-
-def _waiting(params: Params, s: Setting) -> Params:
-  """Returns frozen parameters in the form in which they lie in memory."""
-  if not s.int8_teacher:
-    return params
-  return jax.eval_shape(lambda tree: quantize_int8(tree, ""), params)
 
 
 def _placed(mesh: Mesh, tree: PyTree, rules: sharding.Rules) -> PyTree:
@@ -265,7 +228,7 @@ def prompt_shapes(
   )
 
 
-def _inputs(s: Setting, mesh: Mesh) -> PyTree:
+def inputs(s: Setting, mesh: Mesh) -> PyTree:
   """Returns what the objective reads: a Batch, or an Experience."""
   shape = (s.prompts, s.group, s.completion_tokens)
   struct = jax.ShapeDtypeStruct

@@ -8,6 +8,7 @@ from typing import Any
 from jaxvlm import models
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
+from jaxvlm.train.assemble import Form, Reference
 from jaxvlm.train.optimizer import OptimizerConfig
 
 # Words of the Qwen2.5 tokenizer, special tokens included; the heads of the
@@ -156,10 +157,29 @@ class Setting:
     return min(TOKENIZER_SIZE, *heads)
 
   @property
-  def reads_reference(self) -> bool:
-    return self.task in REFERENCED or (
-      self.task is Task.GRPO and self.kl_coef > 0
+  def form(self) -> Form:
+    """How parameters are trained, kept and multiplied: in bfloat16."""
+    return Form(
+      lora_rank=self.lora_rank,
+      freeze_vision=self.freeze_vision,
+      int8=self.int8_teacher,
+      bfloat16=True,
+      scan=self.scan,
+      remat=self.remat,
     )
+
+  @property
+  def reference(self) -> Reference:
+    """What the objective compares the policy with."""
+    if self.task in REFERENCED:
+      return Reference.BASE
+    if self.task is Task.GRPO and self.kl_coef > 0:
+      return Reference.ENTRY
+    return Reference.NONE
+
+  @property
+  def reads_reference(self) -> bool:
+    return self.reference is not Reference.NONE
 
 
 def load_model(name: str) -> Any:
