@@ -32,8 +32,8 @@ from jaxvlm.data import (
 from jaxvlm.data.plan import Plan
 from jaxvlm.data.rows import Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
-from jaxvlm.study import inputs, programs
-from jaxvlm.train import loop, objectives, preemption
+from jaxvlm.study import inputs
+from jaxvlm.train import assemble, loop, objectives, preemption
 from jaxvlm.train.freeze import merge_params, split_params, with_frozen
 from jaxvlm.train.optimizer import make_optimizer, master_params
 from jaxvlm.train.step import init_state, make_train_step
@@ -90,7 +90,7 @@ def train(
   source = pipeline.BatchSource(everything, plan, encode, nano.steps)
 
   # At this size a scan over layers costs more than it saves.
-  functions = programs.unrolled(models.bind(config))
+  functions = assemble.functions(config, assemble.Form())
   optimizer = make_optimizer(nano.optimizer)
   step = make_train_step(
     with_frozen(objectives.sft(functions, vocab_size=chat.vocab_size)),

@@ -3,20 +3,22 @@
 from typing import NamedTuple
 
 from experiments.stage1_entropy.config import StudyConfig
+from jaxvlm.plan.setting import Task
 from jaxvlm.rollout import Generate
 from jaxvlm.study import kinds, programs, samples
 from jaxvlm.study.folders import ModelFolder
 from jaxvlm.study.kinds import Place
 from jaxvlm.study.lab import Lab
-from jaxvlm.study.programs import TrainStep
+from jaxvlm.study.planned import PlannedStage
 from jaxvlm.train import objectives
+from jaxvlm.train.assemble import Assembly, functions
 from jaxvlm.typing import Params
 
 
 class Programs(NamedTuple):
   """What the study compiles."""
 
-  steps: dict[str, TrainStep]  # by stage of the settings
+  stages: dict[str, Assembly]  # by stage of the settings
   on_policy: Generate  # the student's completions for OPD
   rollout: Generate  # its groups for GRPO
   evaluate: Generate
@@ -29,18 +31,18 @@ def make_programs(
   """Builds every program; nothing is compiled before its first call."""
   chat, vocab = student.chat, {"vocab_size": student.chat.vocab_size}
   model, teach = (
-    programs.functions(folder.config, config) for folder in (student, teacher)
+    functions(folder.config, config.form) for folder in (student, teacher)
   )
-  step = programs.make_steps(config, student.config)
+  stage = programs.make_stages(config, student.config)
   opd, sft = config.opd, objectives.sft(model, **vocab)
   return Programs(
-    steps={
-      "sft_early": step(sft, config.sft_early),
-      "sft_over": step(sft, config.sft_over),
-      "opd": step(
+    stages={
+      "sft_early": stage(sft, config.sft_early),
+      "sft_over": stage(sft, config.sft_over),
+      "opd": stage(
         objectives.opd(model, teach, temperature=opd.temperature, **vocab), opd
       ),
-      "grpo": step(programs.grpo(model, config.grpo, **vocab), config.grpo),
+      "grpo": stage(programs.grpo(model, config.grpo, **vocab), config.grpo),
     },
     on_policy=programs.make_sampler(
       config, chat, model, group=opd.group, temperature=opd.temperature
@@ -49,6 +51,28 @@ def make_programs(
     evaluate=programs.make_evaluator(config, chat, model),
     evaluate_teacher=programs.make_evaluator(config, chat, teach),
   )
+
+
+def planned(
+  config: StudyConfig, compiled: Programs, teacher: ModelFolder
+) -> dict[str, PlannedStage]:
+  """Returns what `--plan` compiles: every stage, and what it samples with."""
+  made = compiled.stages
+  return {
+    "sft_early": PlannedStage(Task.SFT, config.sft_early, made["sft_early"]),
+    "sft_over": PlannedStage(Task.SFT, config.sft_over, made["sft_over"]),
+    "opd": PlannedStage(
+      Task.OPD,
+      config.opd,
+      made["opd"],
+      compiled.on_policy,
+      teacher.config,
+      config.teacher_form,
+    ),
+    "grpo": PlannedStage(
+      Task.GRPO, config.grpo, made["grpo"], compiled.rollout
+    ),
+  }
 
 
 def run_arm(
@@ -68,12 +92,12 @@ def stage1(
 ) -> Params:
   """Returns the warm start of an arm."""
   place = Place(arm, "stage1", 0, first="base", last=arm)
-  stage, step = lab.config.stages[arm], compiled.steps[arm]
+  config, stage = lab.config.stages[arm], compiled.stages[arm]
   traces, prompts = (lab.problems.training[k] for k in ("traces", "prompts"))
   if arm != "opd":
-    return kinds.supervised(lab, place, stage, step, traces, base)
+    return kinds.supervised(lab, place, config, stage, traces, base)
   return kinds.distilled(
-    lab, place, stage, step, prompts, base, compiled.on_policy, teacher
+    lab, place, config, stage, prompts, base, compiled.on_policy, teacher
   )
 
 
@@ -83,7 +107,7 @@ def stage2(lab: Lab, compiled: Programs, arm: str, entry: Params) -> Params:
     lab,
     Place(arm, "grpo", 1, first=arm),
     lab.config.grpo,
-    compiled.steps["grpo"],
+    compiled.stages["grpo"],
     lab.problems.training["prompts"],
     entry,
     compiled.rollout,

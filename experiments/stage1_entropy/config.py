@@ -16,6 +16,7 @@ from jaxvlm.sharding import MeshConfig
 from jaxvlm.study import checks
 from jaxvlm.study import config as settings
 from jaxvlm.study.config import GRPOConfig, Scale, StageConfig, setting
+from jaxvlm.train.assemble import Form
 from jaxvlm.train.optimizer import OptimizerConfig
 
 
@@ -61,6 +62,11 @@ class StudyConfig(settings.StudyConfig):
     "warm starts to run", ("base", "sft_early", "sft_over", "opd")
   )
   int8_teacher: bool = setting("the teacher's matrices in 8 bits", False)
+
+  @property
+  def teacher_form(self) -> Form:
+    """In which form the teacher is kept."""
+    return replace(self.form, int8=self.int8_teacher)
 
 
 def _constant(lr: float) -> OptimizerConfig:

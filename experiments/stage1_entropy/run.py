@@ -21,10 +21,11 @@ def train(start: Start) -> None:
   surveys = start.workdir / "surveys"
   found = problems.load(c, student.chat, surveys, write=start.writes)
   compiled = arms.make_programs(c, student, teacher)
+  start.plan(student.config, arms.planned(c, compiled, teacher))
   if start.dry_run:
     return
   base = programs.load_student(c, start.mesh, student)
-  taught = programs.load_frozen(c, start.mesh, teacher, int8=c.int8_teacher)
+  taught = programs.load_frozen(c.teacher_form, start.mesh, teacher)
   labs = start.labs(found, compiled.evaluate, student, teacher=teacher)
   for lab in labs:
     stages.measure_beside(lab, "teacher", taught, compiled.evaluate_teacher)

@@ -23,6 +23,7 @@ from jaxvlm.sharding import MeshConfig, make_mesh
 from jaxvlm.study import folders, kinds, programs, stability
 from jaxvlm.study.lab import Lab
 from jaxvlm.study.stability import Variant
+from jaxvlm.train.assemble import functions
 
 # A split of its own, beyond the blocks of seeds that the study draws from.
 _TUNING = Split("tuning", 6, IN_DOMAIN, held_out=True)
@@ -63,7 +64,7 @@ def tune(seed: int, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
   with jax.set_mesh(mesh):
     base = programs.load_student(c, mesh, student)
     entry = arms.stage1(lab, compiled, "sft_early", base, None)
-  model = programs.functions(student.config, c)
+  model = functions(student.config, c.form)
   objective = programs.grpo(model, c.grpo, student.chat.vocab_size)
   prompts = found.training["prompts"]
   _, give = kinds.graded(lab, 1, c.grpo, prompts, compiled.rollout)

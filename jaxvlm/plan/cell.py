@@ -7,7 +7,7 @@ import pathlib
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -142,17 +142,24 @@ class Misfit:
   advice: tuple[str, ...]
 
 
-def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
+# What is compiled for a setting on a mesh.
+Build = Callable[[Setting, jax.sharding.Mesh], programs.Program]
+
+
+def measure(
+  setting: Setting, hlo_file: str = "", build: Build = programs.build
+) -> Report | Misfit:
   """Compiles a setting for its slice and returns what it takes.
 
   Args:
     setting: what to compile.
     hlo_file: where to write the optimized HLO; empty: nowhere.
+    build: the program, which a study brings with it.
 
   Raises:
     ValueError: an unknown slice, a mesh or a batch that does not fit it.
   """
-  slice_, mesh, program = _program(setting)
+  slice_, mesh, program = _program(setting, build)
   with jax.set_mesh(mesh):
     start, busy = time.perf_counter(), time.process_time()
     traced = program.function.trace(*program.args)
@@ -201,14 +208,14 @@ def measure(setting: Setting, hlo_file: str = "") -> Report | Misfit:
   )
 
 
-def fingerprint(setting: Setting) -> str:
+def fingerprint(setting: Setting, build: Build = programs.build) -> str:
   """Returns a digest of all that decides what is found in a cell.
 
   The lowered program, without the code of its kernels, in which places in
   source files stand; in their place, the file that builds them. The compiler's
   version, and the rules by which its program is read.
   """
-  _, mesh, program = _program(setting)
+  _, mesh, program = _program(setting, build)
   with jax.set_mesh(mesh):
     text = program.function.lower(*program.args).as_text()
   digest = hashlib.sha256(_KERNEL.sub("", text).encode())
@@ -219,11 +226,11 @@ def fingerprint(setting: Setting) -> str:
   return digest.hexdigest()[:16]
 
 
-def _program(setting: Setting):
+def _program(setting: Setting, build: Build):
   """Returns (slice, mesh, program) of a setting."""
   slice_ = topology.parse(setting.topology)
   mesh = sharding.make_mesh(setting.mesh, topology.devices(slice_))
-  return slice_, mesh, programs.build(setting, mesh)
+  return slice_, mesh, build(setting, mesh)
 
 
 def chip_bytes(tree: PyTree) -> int:

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxvlm import models, sharding
 from jaxvlm.plan.setting import ON_POLICY, Setting, Task
-from jaxvlm.rollout import make_generate
+from jaxvlm.rollout import Generate, make_generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import assemble, freeze, objectives
 from jaxvlm.train.step import state_sharding
@@ -156,7 +156,11 @@ def train_program(
 
 
 def _rollout(s: Setting, mesh: Mesh) -> Program:
-  generate = make_generate(
+  return rollout_program(_sampler(s), s, mesh)
+
+
+def _sampler(s: Setting) -> Generate:
+  return make_generate(
     assemble.functions(s.model, s.form),
     group=s.group,
     sampling=Sampling(1.0),
@@ -165,6 +169,16 @@ def _rollout(s: Setting, mesh: Mesh) -> Program:
     pad_id=0,
     vocab_size=s.vocab_size,
   )
+
+
+def rollout_program(generate: Generate, s: Setting, mesh: Mesh) -> Program:
+  """Returns a sampler on the shapes of a setting.
+
+  Args:
+    generate: what the run samples with.
+    s: the sizes, and the format of the weights.
+    mesh: where the run's arrays would lie.
+  """
   params = jax.eval_shape(
     lambda: freeze.stored_as(
       models.init(s.model, jax.random.key(0)), s.optimizer.master.dtype

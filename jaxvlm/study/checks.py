@@ -17,7 +17,6 @@ from jaxvlm.data.rows import Bucket, check_buckets
 from jaxvlm.losses.grpo import check_settings
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import check_mesh, check_rows
-from jaxvlm.study import programs
 from jaxvlm.study.config import (
   DataConfig,
   EvaluationConfig,
@@ -26,7 +25,7 @@ from jaxvlm.study.config import (
   StudyConfig,
 )
 from jaxvlm.tokenstats import check_temperature
-from jaxvlm.train import optimizer
+from jaxvlm.train import assemble, optimizer
 
 _LEAST = float(np.finfo(np.float32).tiny)  # what float32 keeps apart from 0
 
@@ -184,7 +183,7 @@ def check_adapters(config: StudyConfig, student: Any) -> None:
     return
   params = jax.eval_shape(lambda: models.init(student, jax.random.key(0)))
   with named("lora_"):
-    jax.eval_shape(lambda tree: programs.adapters(config, tree), params)
+    jax.eval_shape(lambda tree: assemble.adapters(config.form, tree), params)
 
 
 def check_batches(

@@ -11,6 +11,7 @@ from typing import Any
 from jaxvlm.config import FilePath
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
+from jaxvlm.train.assemble import Form, Reference
 from jaxvlm.train.optimizer import OptimizerConfig
 
 
@@ -64,6 +65,11 @@ class StageConfig:
     return 1
 
   @property
+  def reference(self) -> Reference:
+    """What the stage is held to."""
+    return Reference.NONE
+
+  @property
   def parts(self) -> int:
     """Into how many equal parts a batch is cut."""
     return self.optimizer_steps * self.micro_batches
@@ -102,6 +108,11 @@ class GRPOConfig(StageConfig):
   def optimizer_steps(self) -> int:
     """Optimizer steps on one rollout."""
     return self.minibatches
+
+  @property
+  def reference(self) -> Reference:
+    """The policy that enters the stage, where a KL term counts from it."""
+    return Reference.ENTRY if self.kl_coef else Reference.NONE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,11 +160,16 @@ class StudyConfig:
   remat: Remat = Remat.NONE
 
   @property
-  def frozen(self) -> str:
-    """Regular expression of the parameters that stay; empty: none."""
-    if self.lora_rank:
-      return "(?!.*/lora_(?:a|b|scale)$)"  # all but the adapters
-    return "visual/" if self.freeze_vision else ""
+  def form(self) -> Form:
+    """In which form the student is trained, kept and multiplied."""
+    return Form(
+      lora_rank=self.lora_rank,
+      lora_alpha=self.lora_alpha,
+      freeze_vision=self.freeze_vision,
+      bfloat16=self.bfloat16,
+      scan=self.scan_layers,
+      remat=self.remat,
+    )
 
   @property
   def stages(self) -> dict[str, StageConfig]:

@@ -4,18 +4,17 @@ Each takes the parameters that the stage begins with and returns those at its
 end. A stage of another kind calls `stages.train` with inputs of its own.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxvlm.data.pipeline import BatchSource
 from jaxvlm.data.rows import Survey
 from jaxvlm.rollout import Generate
-from jaxvlm.study import inputs, programs, stages
+from jaxvlm.study import inputs, stages
 from jaxvlm.study.config import GRPOConfig, StageConfig
 from jaxvlm.study.inputs import MakeInputs
 from jaxvlm.study.lab import Lab
-from jaxvlm.study.programs import TrainStep
 from jaxvlm.study.stages import Stage
+from jaxvlm.train.assemble import Assembly
 from jaxvlm.typing import Params
 
 
@@ -42,20 +41,14 @@ def supervised(
   lab: Lab,
   place: Place,
   config: StageConfig,
-  step: TrainStep,
+  assembly: Assembly,
   rows: Survey,
   params: Params,
-  frozen: Mapping[str, Params] | None = None,
 ) -> Params:
-  """Trains on the responses of rows: SFT, and pairs (DPO, SFT-C).
-
-  Trees that the objective reads and does not train, such as DPO's reference,
-  are `frozen`, by name.
-  """
+  """Trains on the responses of rows: SFT, and pairs (DPO, SFT-C)."""
   source = lab.source(rows, config, place.number)
-  stage = _stage(place, config, step)._replace(
+  stage = _stage(place, config, assembly)._replace(
     inputs=inputs.supervised(lambda start: lab.stream(source, start)),
-    frozen=frozen,
     row_ids=source.row_ids,
   )
   return stages.train(lab, stage, params)
@@ -65,7 +58,7 @@ def distilled(
   lab: Lab,
   place: Place,
   config: StageConfig,
-  step: TrainStep,
+  assembly: Assembly,
   rows: Survey,
   params: Params,
   generate: Generate,
@@ -73,9 +66,9 @@ def distilled(
 ) -> Params:
   """Trains on the student's own completions, held against a teacher (OPD)."""
   source, key = lab.source(rows, config, place.number), lab.key(place.number)
-  stage = _stage(place, config, step)._replace(
+  stage = _stage(place, config, assembly)._replace(
     inputs=inputs.on_policy(lab, source, generate, key),
-    frozen={"teacher": teacher},
+    teacher=teacher,
     row_ids=source.row_ids,
   )
   return stages.train(lab, stage, params)
@@ -85,22 +78,19 @@ def reinforced(
   lab: Lab,
   place: Place,
   config: GRPOConfig,
-  step: TrainStep,
+  assembly: Assembly,
   rows: Survey,
   params: Params,
   rollout: Generate,
 ) -> Params:
   """Trains on graded groups of the policy's completions (GRPO)."""
   source, given = graded(lab, place.number, config, rows, rollout)
-  stage = _stage(place, config, step)._replace(
+  stage = _stage(place, config, assembly)._replace(
     inputs=given,
     # With a carry, the rows of a step are what was complete, not the plan's.
     row_ids=None if config.carry else source.row_ids,
     carry=stages.begin_carry(lab, config),
   )
-  if config.kl_coef:
-    reference = programs.reference(lab.config, params)
-    stage = stage._replace(frozen={"reference": reference})
   return stages.train(lab, stage, params)
 
 
@@ -113,12 +103,12 @@ def graded(
   return source, inputs.reinforced(lab, source, config, rollout, key)
 
 
-def _stage(place: Place, config: StageConfig, step: TrainStep) -> Stage:
+def _stage(place: Place, config: StageConfig, assembly: Assembly) -> Stage:
   return Stage(
     folder=f"{place.arm}/{place.stage}",
     title=f"{place.arm} · {place.stage}",
     config=config,
-    step=step,
+    assembly=assembly,
     first=place.first,
     last=place.last,
   )

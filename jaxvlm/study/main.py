@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import flags
@@ -16,12 +17,14 @@ from absl import flags
 from jaxvlm import config as configs
 from jaxvlm import distributed
 from jaxvlm import lock as locks
+from jaxvlm.plan import topology
 from jaxvlm.rollout import Generate
 from jaxvlm.sharding import MeshConfig, make_mesh
-from jaxvlm.study import checks, record
+from jaxvlm.study import checks, planned, record
 from jaxvlm.study.config import Scale, StudyConfig
 from jaxvlm.study.folders import ModelFolder
 from jaxvlm.study.lab import Lab, identity
+from jaxvlm.study.planned import PlannedStage
 from jaxvlm.study.problems import Problems
 from jaxvlm.train import preemption
 from jaxvlm.train.occupancy import occupied
@@ -42,6 +45,7 @@ class Start:
     workdir: what it writes goes here.
     mesh: where it runs.
     dry_run: whether it only checks.
+    topology: of the slice that the stages are compiled for, instead of run.
     followed_by: as in `Study`.
   """
 
@@ -50,6 +54,12 @@ class Start:
   mesh: jax.sharding.Mesh
   dry_run: bool
   followed_by: Mapping[str, str]
+  topology: str = ""
+
+  def plan(self, student: Any, stages: Mapping[str, PlannedStage]) -> None:
+    """Compiles the stages for the slice that `--plan` names, if it does."""
+    if self.topology:
+      planned.show(self.config, student, stages, self.topology)
 
   @property
   def writes(self) -> bool:
@@ -132,6 +142,9 @@ def define_flags(study: Study) -> None:
     "workdir", f"runs/{study.name}", "results; the same one resumes"
   )
   flags.DEFINE_bool("dry_run", False, "check everything, train nothing")
+  flags.DEFINE_string(
+    "plan", "", "a slice such as v5e:8x8: compile all stages for it, train none"
+  )
   configs.define_flags(settings_for(study, sys.argv))
   configs.define_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
 
@@ -174,6 +187,9 @@ def run(study: Study) -> None:
   """Reads the flags, runs the study and prints the path of its report."""
   values = flags.FLAGS
   workdir, dry_run = pathlib.Path(values.workdir), values.dry_run
+  if values.plan:  # nothing runs here; the slice is only spoken of
+    topology.parse(values.plan)
+    dry_run = True
   _cache_programs(workdir / "xla")
   config = configs.from_flags(settings_for(study, sys.argv))
   cluster = configs.from_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
@@ -184,7 +200,7 @@ def run(study: Study) -> None:
       preemption.announced(lambda: f"{workdir}: {record.progress(workdir)}"),
       distributed.session(alone if dry_run else cluster),
     ):
-      print(execute(study, config, workdir, dry_run=dry_run))
+      print(execute(study, config, workdir, dry_run=dry_run, plan=values.plan))
   except locks.HeldError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
@@ -200,6 +216,7 @@ def execute(
   workdir: pathlib.Path,
   *,
   dry_run: bool = False,
+  plan: str = "",
 ) -> pathlib.Path:
   """Runs a study and returns the path of its report.
 
@@ -226,6 +243,7 @@ def execute(
         mesh=mesh,
         dry_run=dry_run,
         followed_by=study.followed_by,
+        topology=plan,
       )
     )
     if dry_run:

@@ -14,91 +14,43 @@ import jax.numpy as jnp
 
 from jaxvlm import models
 from jaxvlm.data.chat import Chat
-from jaxvlm.models.lora import init_lora
-from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.rollout import Generate, Slots, make_generate, make_refill
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import partition
 from jaxvlm.study.config import GRPOConfig, StageConfig, StudyConfig
 from jaxvlm.study.folders import ModelFolder
-from jaxvlm.train import freeze, objectives
+from jaxvlm.train import assemble, freeze, objectives
+from jaxvlm.train.assemble import Assembly, Form
 from jaxvlm.train.objectives import Objective
-from jaxvlm.train.optimizer import (
-  OptimizerConfig,
-  make_optimizer,
-  master_params,
-)
-from jaxvlm.train.step import TrainState, init_state, make_train_step
-from jaxvlm.typing import Model, Params, PyTree
-
-# (state, frozen trees, inputs) -> (state, metrics)
-TrainStep = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict]]
-
-
-def compute_type(config: StudyConfig) -> Any:
-  """Returns the type of products, and of all that is never trained."""
-  return jnp.bfloat16 if config.bfloat16 else jnp.float32
-
-
-def functions(model: Any, config: StudyConfig) -> Model:
-  """Returns the functions of a model by its configuration."""
-  bound = models.bind(model, dtype=compute_type(config), remat=config.remat)
-  return bound if config.scan_layers else unrolled(bound)
-
-
-def unrolled(model: Model) -> Model:
-  """Returns a model without scans over layers: they pay for large ones."""
-  return model._replace(
-    forward=lambda p, batch: model.forward(model.unstack(p), batch)
-  )
+from jaxvlm.typing import Model, Params
 
 
 def load_student(
   config: StudyConfig, mesh: jax.sharding.Mesh, folder: ModelFolder
 ) -> Params:
   """Returns the policy that training begins with, adapters included."""
+  form = config.form
   # The base of adapters is kept in the compute type: it is never trained.
-  stored = compute_type(config) if config.lora_rank else jnp.float32
+  stored = form.compute_type if form.lora_rank else jnp.float32
   _, params = models.load_sharded(folder.path, mesh, stored)
-  return with_adapters(config, mesh, folder.config, params)
-
-
-def with_adapters(
-  config: StudyConfig, mesh: jax.sharding.Mesh, model: Any, params: Params
-) -> Params:
-  """Returns parameters with the adapters that the settings ask for."""
-  if not config.lora_rank:
+  if not form.lora_rank:
     return params
-  made = _on_mesh(lambda tree: adapters(config, tree), mesh, model, params)
+  made = _on_mesh(
+    lambda tree: assemble.adapters(form, tree), mesh, folder.config, params
+  )
   return freeze.merge_params(params, made)
 
 
-def adapters(config: StudyConfig, params: Params) -> Params:
-  """Returns the student's adapters, a part of the base: alike for all seeds."""
-  return init_lora(
-    params,
-    jax.random.key(0),
-    rank=config.lora_rank,
-    alpha=config.lora_alpha,
-    pattern="model/" if config.freeze_vision else "",
-  )
-
-
 def load_frozen(
-  config: StudyConfig,
-  mesh: jax.sharding.Mesh,
-  folder: ModelFolder,
-  *,
-  int8: bool = False,
+  form: Form, mesh: jax.sharding.Mesh, folder: ModelFolder
 ) -> Params:
   """Returns a model that is never trained, such as a teacher."""
-  _, params = models.load_sharded(folder.path, mesh, compute_type(config))
-  return in_8_bits(mesh, folder.config, params) if int8 else params
-
-
-def in_8_bits(mesh: jax.sharding.Mesh, model: Any, params: Params) -> Params:
-  """Returns a model's parameters with all matrices quantized."""
-  return _on_mesh(lambda tree: quantize_int8(tree, ""), mesh, model, params)
+  _, params = models.load_sharded(folder.path, mesh, form.compute_type)
+  if not form.int8:
+    return params
+  return _on_mesh(
+    lambda tree: assemble.stored(form, tree), mesh, folder.config, params
+  )
 
 
 def _on_mesh(
@@ -112,21 +64,10 @@ def _on_mesh(
   return jax.jit(function, out_shardings=places)(params)
 
 
-def reference(config: StudyConfig, entry: Params) -> Params:
-  """Returns the policy that enters a stage, as far as the stage trains it.
-
-  From this one a KL term counts. With adapters it has those of earlier stages:
-  their bare base would pull every arm back over its warm start.
-  """
-  if config.frozen:
-    entry, _ = freeze.split_params(entry, config.frozen)
-  return freeze.stored_as(entry, compute_type(config))
-
-
-def make_steps(
+def make_stages(
   config: StudyConfig, model: Any
-) -> Callable[[Objective, StageConfig], TrainStep]:
-  """Returns what builds a stage's train step of its objective.
+) -> Callable[[Objective, StageConfig], Assembly]:
+  """Returns what assembles a stage from its objective and settings.
 
   Stages that differ in their length alone share a program.
 
@@ -136,24 +77,22 @@ def make_steps(
   """
 
   @functools.cache
-  def make(
-    objective: Objective,
-    optimizer: OptimizerConfig,
-    micro_batches: int,
-    minibatches: int,
-  ) -> TrainStep:
-    return make_train_step(
-      freeze.with_frozen(objective) if config.frozen else objective,
+  def make(objective: Objective, **settings: Any) -> Assembly:
+    return assemble.assemble(
+      objective,
       objectives.count,
-      make_optimizer(optimizer),
-      minibatches=minibatches,
-      micro_batches=micro_batches,
+      config.form,
       rules=models.partition_rules(model),
       norm_depth=config.grad_norm_depth,
+      **settings,
     )
 
   return lambda objective, stage: make(
-    objective, stage.optimizer, stage.micro_batches, stage.optimizer_steps
+    objective,
+    optimizer=stage.optimizer,
+    reference=stage.reference,
+    minibatches=stage.optimizer_steps,
+    micro_batches=stage.micro_batches,
   )
 
 
@@ -167,19 +106,6 @@ def grpo(model: Model, stage: GRPOConfig, vocab_size: int) -> Objective:
     kl_coef=stage.kl_coef,
     vocab_size=vocab_size,
   )
-
-
-def begin(
-  stage: StageConfig, model: Any, params: Params, carry: PyTree
-) -> TrainState:
-  """Returns the state before a stage's first step."""
-  optimizer = make_optimizer(stage.optimizer)
-  state = init_state(
-    master_params(stage.optimizer, params),
-    optimizer,
-    rules=models.partition_rules(model),
-  )
-  return state._replace(carry=carry)
 
 
 def make_sampler(

@@ -7,7 +7,6 @@ that was finished returns at once, and one that was cut off goes on: the loop
 
 import logging
 import pathlib
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -17,13 +16,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxvlm import distributed
 from jaxvlm.eval import harness
 from jaxvlm.rollout import Generate, empty_samples
-from jaxvlm.study import programs
 from jaxvlm.study.config import GRPOConfig, StageConfig
 from jaxvlm.study.inputs import MakeInputs
 from jaxvlm.study.lab import Lab
-from jaxvlm.study.programs import TrainStep
 from jaxvlm.train import carry as carries
-from jaxvlm.train import drift, experience, freeze, loop
+from jaxvlm.train import drift, experience, loop
+from jaxvlm.train.assemble import Assembly
 from jaxvlm.typing import Params, PyTree
 
 
@@ -34,9 +32,9 @@ class Stage(NamedTuple):
     folder: below the seed's: arm/stage.
     title: what the progress bar says.
     config: settings.
-    step: its train step.
-    inputs: what the steps are given.
-    frozen: trees that its objective reads and does not train, by name.
+    assembly: its train step, and what the step is given.
+    inputs: what the steps are given of data.
+    teacher: the parameters that its objective learns from, if any.
     row_ids: names the rows of a step; None where they are not planned ahead.
     first: a name for the policy that it begins with; None names none. A named
       policy is measured once in a study.
@@ -47,9 +45,9 @@ class Stage(NamedTuple):
   folder: str
   title: str
   config: StageConfig
-  step: TrainStep
+  assembly: Assembly
   inputs: MakeInputs | None = None
-  frozen: Mapping[str, Params] | None = None
+  teacher: Params | None = None
   row_ids: loop.RowIds | None = None
   first: str | None = None
   last: str | None = None
@@ -67,23 +65,19 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
   Returns:
     The whole parameters at its end.
   """
-  config, settings = lab.config, stage.config
-  folder, frozen = lab.workdir / stage.folder, stage.frozen
+  config, settings, assembly = lab.config, stage.config, stage.assembly
+  folder = lab.workdir / stage.folder
   named = {0: stage.first, settings.steps: stage.last}
-  rest: Params = {}
-  if config.frozen:
-    params, rest = freeze.split_params(params, config.frozen)
-    rest = freeze.stored_as(rest, programs.compute_type(config))
-    frozen = {**(frozen or {}), "base": rest}
+  frozen = assembly.frozen(params, stage.teacher)
 
   def make_inputs(start: int) -> loop.Inputs:
     give = stage.inputs(start)
     return lambda step, part, carry: give(
-      step, freeze.merge_params(part, rest), carry
+      step, assembly.whole(part, frozen), carry
     )
 
   def evaluate(step: int, part: Params) -> dict[str, float]:
-    whole = freeze.merge_params(part, rest)
+    whole = assembly.whole(part, frozen)
     return measure(lab, folder, step, whole, lab.evaluate, named.get(step))
 
   # Accelerators multiply float32 in a lower precision unless told otherwise.
@@ -93,8 +87,8 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
   final = loop.run(
     folder,
     f"seed {lab.seed} · {stage.title}",
-    programs.begin(settings, lab.model, params, stage.carry),
-    stage.step,
+    assembly.state(params)._replace(carry=stage.carry),
+    assembly.step,
     frozen,
     make_inputs,
     loop.Schedule(
@@ -110,7 +104,7 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
     row_ids=stage.row_ids,
     score=lambda record: next(map(record.get, ranked_by), None),
   )
-  return freeze.merge_params(final.trainable, rest)
+  return assembly.whole(final.trainable, frozen)
 
 
 def begin_carry(lab: Lab, stage: GRPOConfig) -> PyTree:

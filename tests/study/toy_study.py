@@ -22,6 +22,7 @@ from jaxvlm.study.design import Design, Point
 from jaxvlm.study.verdicts import above, equal
 from jaxvlm.tasks import world
 from jaxvlm.train import objectives
+from jaxvlm.train.assemble import functions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,10 +63,10 @@ def train(start: main.Start) -> None:
   }
   measured = [problems.Measured("in_domain", task.rows("validation")[:4], 4)]
   found = problems.load(c, student.chat, task, rows, measured)
-  chat, model = student.chat, programs.functions(student.config, c)
-  step = programs.make_steps(c, student.config)
+  chat, model = student.chat, functions(student.config, c.form)
+  stage = programs.make_stages(c, student.config)
   sft = objectives.sft(model, vocab_size=chat.vocab_size)
-  grpo = step(programs.grpo(model, c.grpo, chat.vocab_size), c.grpo)
+  grpo = stage(programs.grpo(model, c.grpo, chat.vocab_size), c.grpo)
   rollout = programs.make_rollout(c, chat, model, c.grpo)
   evaluate = programs.make_evaluator(c, chat, model)
   base, rows = programs.load_student(c, start.mesh, student), found.training
@@ -73,7 +74,7 @@ def train(start: main.Start) -> None:
     for arm in c.arms:
       entry = kinds.supervised(
         lab, kinds.Place(arm, "sft", 0, "base", arm), c.stages[arm],
-        step(sft, c.stages[arm]), rows["traces"], base,
+        stage(sft, c.stages[arm]), rows["traces"], base,
       )  # fmt: skip
       end = kinds.reinforced(
         lab, kinds.Place(arm, "grpo", 1, arm), c.grpo, grpo, rows["prompts"],
