@@ -11,9 +11,10 @@ import sys
 import jax
 import numpy as np
 
-from jaxvlm.models import names
-from jaxvlm.models.qwen2_5_vl import FAMILY
-from tests.models import qwen2_5_vl_parity_test as parity
+from tests.models import qwen2_5_vl_parity_test, text_families_test
+from tests.reference import parity
+
+CASES = qwen2_5_vl_parity_test.CASES | text_families_test.CASES
 
 
 def _largest(a, b) -> float:
@@ -22,10 +23,11 @@ def _largest(a, b) -> float:
 
 def row(name: str) -> list[str]:
   """Returns the cells of one case."""
-  setup = parity.build(name)
+  case = CASES[name]
+  setup = parity.build(case)
   real = setup.inputs.attention_mask.astype(bool)
-  states, theirs = parity.reference_states(name)
-  tower, layers, logits, gradient = parity.our_states(name)
+  states, theirs = parity.reference_states(case)
+  tower, layers, logits, gradient = parity.our_states(case)
   seen = "-"
   if tower is not None:
     filled = setup.batch.prompts.patch_segments >= 0
@@ -33,14 +35,14 @@ def row(name: str) -> list[str]:
   pairs = zip(layers, states.layers, strict=True)
   hidden = max(_largest(a[real], b[real]) for a, b in pairs)
   found = _largest(logits[real], states.logits.detach().numpy()[real])
-  ours = dict(names.state_dict(FAMILY.naming(setup.config), gradient))
+  ours = parity.by_name(setup.config, gradient)
   relative = max(
     np.linalg.norm(ours[k] - theirs[k])
     / max(np.linalg.norm(np.asarray(theirs[k])), 1e-12)
     for k in theirs
   )
-  _, states_decoded = parity.decoded(name)
-  cached = _largest(states_decoded, parity.forwarded(name))
+  _, states_decoded = parity.decoded(case)
+  cached = _largest(states_decoded, parity.forwarded(case))
   return [
     name,
     seen,
@@ -55,7 +57,7 @@ def main() -> None:
   jax.config.update("jax_default_matmul_precision", "highest")
   print("| case | vision | hidden | logits | gradients | decode, forward |")
   print("|---|---|---|---|---|---|")
-  for name in parity.CASES:
+  for name in CASES:
     print("| " + " | ".join(row(name)) + " |")
     sys.stdout.flush()
 

@@ -4,7 +4,7 @@ python examples/picture_logits.py [FOLDER PICTURE QUESTION]
 
 transformers' processor needs torch and torchvision; `Folder.ask` makes the
 same tokens and patches. What a processor has made already,
-`jaxvlm.models.qwen2_5_vl.batch_from_hf` takes.
+`jaxvlm.models.batch_from_hf` takes.
 """
 
 import sys
@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from jaxvlm.data import diagrams
-from jaxvlm.models.qwen2_5_vl import logits
+from jaxvlm.models import logits
 from jaxvlm.tools import folder
 
 

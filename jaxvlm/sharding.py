@@ -175,7 +175,7 @@ def _fit(mesh, shape, spec, path="", dropped: list[str] | None = None) -> P:
 
 
 def prompt_axes(tree: PyTree) -> PyTree:
-  """Returns the prompt axis of every leaf: M-RoPE positions i32[3, N, S] have
+  """Returns the prompt axis of every leaf: positions i32[A, N, S] have
   it second, everything else first."""
 
   def axes(x):

@@ -25,12 +25,17 @@ Params = PyTree
 class Prompts(NamedTuple):
   """Prompts with their pictures; every prompt owns its patches.
 
+  A model that reads text only has prompts whose fields of pictures are None:
+  no array of them enters its programs.
+
   Attributes:
     tokens: i32[N, S] token ids, padded on the left by our pipeline (the model
       itself accepts padding on either side).
     mask: bool[N, S] True on real tokens.
-    positions: i32[3, N, S] M-RoPE ids (time, height, width).
-    next_position: i32[N] the M-RoPE id of the first completion token.
+    positions: i32[A, N, S] where tokens stand: A = 3 M-RoPE ids (time, height,
+      width), or 1 where the model reads text only.
+    next_position: i32[N] the position of the first completion token, alike on
+      all axes.
     image_slots: i32[N, S] which of the M merged image slots stands at this
       token, -1 for text.
     patches: f32[N, P, C] flattened pixels in padded window order
@@ -43,10 +48,10 @@ class Prompts(NamedTuple):
   mask: Array
   positions: Array
   next_position: Array
-  image_slots: Array
-  patches: Array
-  patch_segments: Array
-  patch_positions: Array
+  image_slots: Array | None = None
+  patches: Array | None = None
+  patch_segments: Array | None = None
+  patch_positions: Array | None = None
 
 
 class Batch(NamedTuple):
@@ -64,7 +69,7 @@ class Batch(NamedTuple):
 
 
 class Model(NamedTuple):
-  """A vision-language model as pure functions of its parameters.
+  """A model as pure functions of its parameters.
 
   Attributes:
     forward: (params, batch) -> hidden [N, G, T, D]; `hidden[…, t]` predicts

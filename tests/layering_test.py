@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -101,6 +102,15 @@ def test_imports_go_down(module, path):
       assert _within(module, ONLY[package]), f"{module} imports {name}"
     if package == "jax" and _within(module, NO_JAX):
       raise AssertionError(f"{module} imports {name}: no jax in this room")
+
+
+def test_nothing_above_the_models_names_a_family():
+  """Above them, a model is what `jaxvlm.models` makes of its config.json."""
+  families = re.compile(r"\b(?:qwen2_5_vl|qwen2|llama)\b")
+  for module, path in _modules():
+    if _room(module) != "jaxvlm.models":
+      found = families.findall(path.read_text())
+      assert not found, f"{module} names {found}"
 
 
 def test_nothing_is_evaluated():

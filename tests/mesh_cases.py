@@ -59,13 +59,19 @@ OBJECTIVES = {
     objectives.count,
   ),
 }
+# Families that read text only, each by its name.
+OBJECTIVES |= {
+  family: (objectives.sft(models.bind(config), **CUT), objectives.count)
+  for family, config in tiny.TEXTS.items()
+}
 
 
 @functools.cache
-def arrays():
+def arrays(family=None):
   """Returns (trainable, other parameters, batch of eight prompts)."""
-  batch = tiny.batch(group=2)
-  more = tiny.batch(seed=1, group=2)
+  make = tiny.text_batch if family else tiny.batch
+  config = tiny.TEXTS[family] if family else tiny.CONFIG
+  batch, more = make(group=2), make(seed=1, group=2)
   both = jax.tree.map(
     lambda a, b, axis: np.concatenate([a, b], axis),
     batch,
@@ -74,7 +80,7 @@ def arrays():
       prompts=jax.tree.map(lambda _: 0, batch.prompts)._replace(positions=1)
     ),
   )
-  return tiny.params(), tiny.params(seed=1), both
+  return tiny.params(config), tiny.params(config, seed=1), both
 
 
 def inputs_of(name, batch):
@@ -97,7 +103,7 @@ def adapters():
 
 def train(name, place, rows, micro_batches=1):
   """Returns (metrics, gradients, parameters after one step)."""
-  trainable, other, batch = arrays()
+  trainable, other, batch = arrays(name if name in tiny.TEXTS else None)
   objective, totals = OBJECTIVES[name]
   frozen = {"teacher": other, "reference": other}
   if name == "lora":

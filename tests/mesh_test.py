@@ -60,6 +60,12 @@ def test_no_mesh_changes_any_objective(mesh):
 
 
 @pytest.mark.slow
+def test_no_mesh_changes_a_family_of_text():
+  for case in run("1x2x4", ",".join(tiny.TEXTS)):
+    check(case)
+
+
+@pytest.mark.slow
 def test_micro_batches_on_a_mesh_change_nothing():
   """Eight prompts in parts that four and two rows of devices can hold."""
   for case in run("2x2x2,1x2x4", "sft/2,sft_c/2,grpo/2"):

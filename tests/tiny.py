@@ -1,20 +1,24 @@
-"""A Qwen2.5-VL of a few thousand random parameters, its prompts, its folder."""
+"""Models of a few thousand random parameters, their prompts, their folders."""
 
 import dataclasses
 import functools
 import json
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxvlm import models
 from jaxvlm.data import diagrams, layout
 from jaxvlm.data import tokenizer as tokenizers
-from jaxvlm.data.rows import Bucket, EncodedPrompt, collate_prompts
+from jaxvlm.data.prompts import EncodedPrompt, lay_out_text
+from jaxvlm.data.rows import Bucket, collate_prompts
 from jaxvlm.data.sources.world import Mixture, WorldRows
-from jaxvlm.models import qwen2_5_vl
+from jaxvlm.models import text
 from jaxvlm.models.qwen2_5_vl import Config, VisionConfig
+from jaxvlm.models.rope import Rope
 from jaxvlm.typing import Batch, Model, Prompts
 
 VOCAB, PADDED, PAD, EOS, IMAGE = 61, 64, 59, 60, 58
@@ -45,7 +49,7 @@ CONFIG = Config(
 )
 
 
-def params(config: Config = CONFIG, seed: int = 0, scale: float = 0.2):
+def params(config: Any = CONFIG, seed: int = 0, scale: float = 0.2):
   """Returns random parameters, none of which is at a default such as 0."""
   rng = np.random.default_rng(seed)
 
@@ -54,8 +58,43 @@ def params(config: Config = CONFIG, seed: int = 0, scale: float = 0.2):
     center = 1.0 if name.endswith("/weight") else 0.0  # of a norm
     return jnp.asarray(center + rng.normal(size=x.shape) * scale, x.dtype)
 
-  shapes = jax.eval_shape(lambda: qwen2_5_vl.init(config, jax.random.key(0)))
+  shapes = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
   return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+# What reads text only, by family: heads that share keys, an untied head.
+TEXTS = {
+  "qwen2": text.Config(
+    model_type="qwen2",
+    vocab_size=PADDED,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    rms_norm_eps=1e-6,
+    rope=Rope(10.0),
+    max_position_embeddings=512,
+    tie_word_embeddings=True,
+    qkv_bias=True,
+  ),
+}
+
+
+def text_batch(
+  seed: int = 0, group: int = 2, length: int = 5, n: int = 4
+) -> Batch:
+  """Returns left-padded prompts of text with random completions."""
+  rng = np.random.default_rng(seed)
+  rows = [
+    lay_out_text(rng.integers(0, 50, 3 + i % 4, np.int32)) for i in range(n)
+  ]
+  front = collate_prompts(rows, Bucket(8, 0), PAD)
+  lengths = rng.integers(1, length + 1, (n, group))
+  mask = np.arange(length) < lengths[..., None]
+  tokens = np.where(mask, rng.integers(0, VOCAB, mask.shape), PAD)
+  return Batch(front, tokens.astype(np.int32), mask)
 
 
 # One picture; two of different size; text alone; another single picture.
@@ -155,6 +194,24 @@ def corpus() -> list[str]:
   return texts
 
 
+TEXT_TEMPLATE = (
+  "{% for m in messages %}"
+  "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+  "{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def write_text_folder(folder: pathlib.Path, config: text.Config) -> text.Config:
+  """Writes a random model that reads text only, with its own tokenizer."""
+  tokenizers.build((), folder, vocab_size=512)
+  (folder / "chat_template.jinja").write_text(TEXT_TEMPLATE)
+  config = dataclasses.replace(config, vocab_size=512)
+  tree = jax.tree.map(np.asarray, params(config, scale=0.05))
+  models.save_pretrained(folder, config, tree)
+  return config
+
+
 def write_folder(
   folder: pathlib.Path, texts=(), *, seed: int = 0, vocab_size: int = 512
 ) -> Config:
@@ -172,5 +229,5 @@ def write_folder(
     vision_end_token_id=special["<|vision_end|>"],
   )
   tree = jax.tree.map(np.asarray, params(config, seed, 0.05))
-  qwen2_5_vl.save_pretrained(folder, config, tree)
+  models.save_pretrained(folder, config, tree)
   return config

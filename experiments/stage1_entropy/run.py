@@ -17,6 +17,7 @@ def train(start: Start) -> None:
   student = folders.read(c.model_dir or assets.folder("nano-base"))
   teacher = folders.read(c.teacher_dir or assets.folder("nano-teacher"))
   folders.check_same_tokens(student.chat, teacher.chat)
+  checks.check_frozen(c, student.config)
   checks.check_adapters(c, student.config)
   surveys = start.workdir / "surveys"
   found = problems.load(c, student.chat, surveys, write=start.writes)

@@ -24,13 +24,14 @@ from jaxvlm.data.layout import Grid, VisionLayout
 from jaxvlm.data.processor import FAMILY, PictureSettings, settings
 
 IMAGE_PAD = "<|image_pad|>"
-END_OF_TURN = "<|im_end|>"
-PAD = "<|endoftext|>"
 # Marks the place of a picture in a question, as in the data sets of LLaVA,
 # LLaMA-Factory and EasyR1. It is no token.
 PLACE = "<image>"
 # Stands for a text while the template is rendered: a private character.
 _TEXT = "\ue000"
+# Given to templates that print today's date: a prompt is a function of its row,
+# and a run that resumes tomorrow reads the same ones.
+_DATE = {"date_string": "26 Jul 2024"}  # Llama 3's own default
 # Files of a tokenizer, read by transformers.
 _JSON = (
   "tokenizer.json",
@@ -47,20 +48,21 @@ class Chat:
 
   Attributes:
     tokenizer: a transformers fast tokenizer.
-    layout: turns a picture's grid into a number of image tokens.
+    layout: turns a picture's grid into a number of image tokens; None where
+      the model reads text only.
     listed_ends: the end tokens that the folder's generation_config.json lists.
     pictures: sizes and colors that the folder asks for.
   """
 
   tokenizer: Any
-  layout: VisionLayout
+  layout: VisionLayout | None
   listed_ends: tuple[int, ...] = ()
   pictures: PictureSettings = FAMILY
 
   @functools.cached_property
   def eos_id(self) -> int:
     """The end of a turn, as the template writes it; what SFT teaches."""
-    return self._id(END_OF_TURN)
+    return self._ending[1]
 
   @functools.cached_property
   def eos_ids(self) -> tuple[int, ...]:
@@ -69,17 +71,43 @@ class Chat:
     As in transformers' `generate`, those that the folder lists; and the
     tokenizer's own, for folders without a list.
     """
+    return tuple(dict.fromkeys((self.eos_id, *self._known_ends)))
+
+  @property
+  def _known_ends(self) -> tuple[int, ...]:
     own = self.tokenizer.eos_token_id
-    ends = (self.eos_id, *(() if own is None else (own,)), *self.listed_ends)
-    return tuple(dict.fromkeys(ends))
+    return (*(() if own is None else (own,)), *self.listed_ends)
+
+  @functools.cached_property
+  def _ending(self) -> tuple[str, int]:
+    """What the template writes behind an answer: (words, control token).
+
+    If it writes no control token there, nothing and the tokenizer's own end.
+    """
+    turns = [self._turn("user", (False,)), self._turn("assistant", (False,))]
+    _, said, behind = self._apply(turns).rpartition(_TEXT)
+    found = re.search(self._control, behind) if said else None
+    if found:
+      words = behind[: found.start()]
+      return words, self.tokenizer.get_added_vocab()[found.group()]
+    if not self._known_ends:
+      raise ValueError(
+        "no token ends an answer: expected one behind it in the chat template,"
+        " eos_token in tokenizer_config.json, or eos_token_id in"
+        " generation_config.json"
+      )
+    return "", self._known_ends[0]
 
   @functools.cached_property
   def pad_id(self) -> int:
-    return self._id(PAD)
+    """The tokenizer's padding; masks tell it apart, so an end may serve."""
+    own = self.tokenizer.pad_token_id
+    return self.eos_id if own is None else own
 
   @functools.cached_property
-  def image_token_id(self) -> int:
-    return self._id(IMAGE_PAD)
+  def image_token_id(self) -> int | None:
+    """The placeholder of a picture; None where the model reads text only."""
+    return None if self.layout is None else self._id(IMAGE_PAD)
 
   @property
   def vocab_size(self) -> int:
@@ -139,19 +167,31 @@ class Chat:
       pictures: which parts of the turn are pictures; `_TEXT` stands for the
         others, so that nothing can be taken for a control token in them.
     """
-    text_part = {"type": "text", "text": _TEXT}
-    content = [{"type": "image"} if p else text_part for p in pictures]
-    text = self.tokenizer.apply_chat_template(
-      [{"role": "user", "content": content}],
-      tokenize=False,
-      add_generation_prompt=True,
-    )
+    turns = [self._turn("user", pictures)]
+    text = self._apply(turns, add_generation_prompt=True)
     added = self.tokenizer.get_added_vocab()
-    longest_first = sorted(added, key=len, reverse=True)
-    # A pattern that never matches, where no token was added.
-    control = "|".join(map(re.escape, longest_first)) or "(?!)"
-    pieces = re.split(f"({control})", text)
+    pieces = re.split(f"({self._control})", text)
     return tuple(added.get(piece, piece) for piece in pieces if piece)
+
+  def _turn(self, role: str, pictures: tuple[bool, ...]) -> dict[str, Any]:
+    """Returns a turn as templates read it; text alone, or a list of parts."""
+    if self.layout is None:
+      return {"role": role, "content": _TEXT}
+    text = {"type": "text", "text": _TEXT}
+    parts = [{"type": "image"} if picture else text for picture in pictures]
+    return {"role": role, "content": parts}
+
+  def _apply(self, turns: list[dict[str, Any]], **options: Any) -> str:
+    return self.tokenizer.apply_chat_template(
+      turns, tokenize=False, **options, **_DATE
+    )
+
+  @functools.cached_property
+  def _control(self) -> str:
+    """A pattern of all added tokens, the longest first."""
+    added = sorted(self.tokenizer.get_added_vocab(), key=len, reverse=True)
+    # A pattern that never matches, where no token was added.
+    return "|".join(map(re.escape, added)) or "(?!)"
 
   def prompt(self, question: str, grids: Sequence[Grid] = ()) -> list[int]:
     """Returns the token ids of one user turn, ready for the answer.
@@ -165,6 +205,11 @@ class Chat:
       ValueError: a control token in the question, `<image>` more or less often
         than there are pictures, a template that drops parts of a turn.
     """
+    if grids and self.layout is None:
+      raise ValueError(
+        f"the question has {len(grids)} picture(s), expected none: the model"
+        " reads text only"
+      )
     self._check_plain("question", question)
     parts = _parts(question, len(grids))
     frame = self._frame(tuple(part is None for part in parts))
@@ -180,7 +225,7 @@ class Chat:
     if found != len(texts):
       raise ValueError(
         f"the chat template wrote {found} of {len(texts)} text(s) of a turn:"
-        " expected Qwen2.5-VL's template, which writes every part once"
+        " expected one that writes every part once"
       )
     ids, said, sizes = [], iter(texts), iter(grids)
     for piece in frame:
@@ -201,7 +246,8 @@ class Chat:
     if not text.strip():
       raise ValueError("the response is empty: expected text to learn from")
     self._check_plain("response", text)
-    return [*self._encode(text), self.eos_id]
+    words, end = self._ending
+    return [*self._encode(text + words), end]
 
   @functools.cached_property
   def _special(self) -> tuple[str, ...]:
@@ -244,8 +290,12 @@ def _parts(question: str, pictures: int) -> list[str | None]:
   return [part for part in parts if part != ""]
 
 
-def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
+def load(folder: str | pathlib.Path, vision: VisionLayout | None) -> Chat:
   """Loads tokenizer and chat template of a local Hugging Face folder.
+
+  Args:
+    folder: the folder.
+    vision: geometry of pictures; None for a model that reads text only.
 
   Raises:
     FileNotFoundError: no folder or no tokenizer in it.
@@ -285,7 +335,7 @@ def load(folder: str | pathlib.Path, vision: VisionLayout) -> Chat:
     tokenizer,
     vision,
     _listed_ends(folder, len(tokenizer)),
-    settings(folder, vision),
+    FAMILY if vision is None else settings(folder, vision),
   )
 
 

@@ -27,7 +27,7 @@ def complete(folder: str | pathlib.Path, chat: Chat) -> None:
     OSError: the folder cannot be written.
   """
   folder = pathlib.Path(folder)
-  if not _has_pictures(folder):
+  if chat.layout is not None and not _has_pictures(folder):
     _write(folder / _PICTURES, preprocessor_config(chat))
   if not (folder / _GENERATION).is_file():
     _write(folder / _GENERATION, generation_config(chat))

@@ -16,10 +16,26 @@ class EncodedPrompt(NamedTuple):
   tokens: np.ndarray
   positions: np.ndarray
   next_position: int
-  image_slots: np.ndarray
-  patches: np.ndarray
-  patch_segments: np.ndarray
-  patch_positions: np.ndarray
+  image_slots: np.ndarray | None = None
+  patches: np.ndarray | None = None
+  patch_segments: np.ndarray | None = None
+  patch_positions: np.ndarray | None = None
+
+  @property
+  def patch_count(self) -> int:
+    """Patch slots that the pictures take."""
+    return 0 if self.patches is None else len(self.patches)
+
+  @property
+  def image_tokens(self) -> int:
+    """Tokens that stand for pictures."""
+    return 0 if self.image_slots is None else int((self.image_slots >= 0).sum())
+
+
+def lay_out_text(tokens: np.ndarray) -> EncodedPrompt:
+  """Returns the prompt i32[S] of a model that reads text only."""
+  length = len(tokens)
+  return EncodedPrompt(tokens, np.arange(length, dtype=np.int32)[None], length)
 
 
 def lay_out(
@@ -80,19 +96,32 @@ def pad_prompts(
   out = Prompts(
     tokens=np.full((n, s), pad_id, np.int32),
     mask=mask,
-    positions=np.ones((3, n, s), np.int32),
+    positions=np.ones((len(encoded[0].positions), n, s), np.int32),
     next_position=np.zeros(n, np.int32),
+  )
+  for i, e in enumerate(encoded):
+    out.tokens[i, mask[i]] = e.tokens
+    out.positions[:, i, mask[i]] = e.positions
+    out.next_position[i] = e.next_position
+  if encoded[0].patches is None:
+    return out
+  return _with_pictures(out, encoded, patch_slots)
+
+
+def _with_pictures(
+  prompts: Prompts, encoded: Sequence[EncodedPrompt], patch_slots: int
+) -> Prompts:
+  n, s = prompts.mask.shape
+  values = encoded[0].patches.shape[1]
+  out = prompts._replace(
     image_slots=np.full((n, s), -1, np.int32),
-    patches=np.zeros((n, patch_slots, encoded[0].patches.shape[1]), np.float32),
+    patches=np.zeros((n, patch_slots, values), np.float32),
     patch_segments=np.full((n, patch_slots), -1, np.int32),
     patch_positions=np.zeros((n, patch_slots, 2), np.int32),
   )
   for i, e in enumerate(encoded):
-    slots = len(e.patches)
-    out.tokens[i, mask[i]] = e.tokens
-    out.positions[:, i, mask[i]] = e.positions
-    out.next_position[i] = e.next_position
-    out.image_slots[i, mask[i]] = e.image_slots
+    slots = e.patch_count
+    out.image_slots[i, prompts.mask[i]] = e.image_slots
     out.patches[i, :slots] = e.patches
     out.patch_segments[i, :slots] = e.patch_segments
     out.patch_positions[i, :slots] = e.patch_positions

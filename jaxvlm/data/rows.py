@@ -21,7 +21,12 @@ from jaxvlm.data import images, layout
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import Grid
-from jaxvlm.data.prompts import EncodedPrompt, lay_out, pad_prompts
+from jaxvlm.data.prompts import (
+  EncodedPrompt,
+  lay_out,
+  lay_out_text,
+  pad_prompts,
+)
 from jaxvlm.typing import Batch, Prompts
 
 Picture = str | pathlib.Path | bytes | np.ndarray
@@ -128,10 +133,25 @@ class Encoder:
       )
 
   def grids(self, row: Row) -> list[Grid]:
-    """Returns the patch grids of a row's pictures from their headers."""
-    sizes = [images.size_of(picture) for picture in row.images]
-    vision = self.chat.layout
-    return [images.grid_of(vision, w, h, self.budget) for w, h in sizes]
+    """Returns the patch grids of a row's pictures; as `grids_of`."""
+    return grids_of(row, self.chat, self.budget)
+
+
+def grids_of(row: Row, chat: Chat, budget: PixelBudget) -> list[Grid]:
+  """Returns the patch grids of a row's pictures from their headers.
+
+  Raises:
+    FileNotFoundError, ValueError: a picture that cannot be read, or any where
+      the model reads text only.
+  """
+  if row.images and chat.layout is None:
+    raise ValueError(
+      f"the problem has {len(row.images)} picture(s) and the model reads text"
+      " only, expected none: take a model with a vision tower, or problems"
+      " without pictures"
+    )
+  sizes = [images.size_of(picture) for picture in row.images]
+  return [images.grid_of(chat.layout, w, h, budget) for w, h in sizes]
 
 
 class Survey(NamedTuple):
@@ -251,6 +271,9 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
   """
   chat = encoder.chat
   vision = chat.layout
+  if vision is None:
+    encoder.grids(row)  # there are none, or it says so
+    return lay_out_text(np.array(chat.prompt(row.question), np.int32))
   loaded = [
     images.patchify(
       vision, images.load(picture), encoder.budget, chat.pictures.colors
@@ -265,7 +288,7 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
 
 def _fitting(encoded: EncodedPrompt, bucket: Bucket) -> EncodedPrompt:
   """Raises ValueError if a prompt outgrew the bucket the survey gave it."""
-  needs = Bucket(len(encoded.tokens), len(encoded.patches))
+  needs = Bucket(len(encoded.tokens), encoded.patch_count)
   if any(n > most for n, most in zip(needs, bucket, strict=True)):
     raise ValueError(
       f"the prompt needs {needs.prompt_tokens} tokens and {needs.patch_slots}"

@@ -16,7 +16,14 @@ import jax
 import numpy as np
 
 from jaxvlm import sharding
-from jaxvlm.models import config_json, decoder, flops, folder, qwen2_5_vl
+from jaxvlm.models import (
+  config_json,
+  decoder,
+  flops,
+  folder,
+  qwen2,
+  qwen2_5_vl,
+)
 from jaxvlm.models.family import Family
 from jaxvlm.models.fit import check_chat
 from jaxvlm.models.flops import Flops, Shapes
@@ -49,7 +56,11 @@ __all__ = [
 ]
 
 FAMILIES: Mapping[str, Family] = {
-  family.model_type: family for family in (qwen2_5_vl.FAMILY,)
+  family.model_type: family
+  for family in (
+    qwen2_5_vl.FAMILY,
+    qwen2.FAMILY,
+  )
 }
 # Published sizes by the names that commands take.
 PRESETS: Mapping[str, Any] = {

@@ -21,7 +21,7 @@ class Prefix(NamedTuple):
   Attributes:
     prompt: keys and values [N, 1, S, K, d] of every layer.
     prompt_mask: bool[N, S] the prompt's real tokens.
-    next_position: i32[N] M-RoPE id of the first completion token.
+    next_position: i32[N] position of the first completion token.
     own: keys and values [N, G, T, K, d] of what completions have read, or
       None where the running cache holds all of it.
     own_length: i32[N, G] how much of `own` counts; None without it.

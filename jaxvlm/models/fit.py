@@ -31,6 +31,8 @@ def check_chat(folder: str | pathlib.Path, config: Any, chat: Chat) -> None:
       " expected a row of the embedding for each; resize the embedding and the"
       " head, or take the tokens out of the tokenizer"
     )
+  if chat.layout is None:
+    return  # what reads text only has nothing more to agree on
   found = chat.image_token_id, chat.layout
   expected = config.image_token_id, config.layout
   for name, one, other in zip(

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxvlm.data import layout
-from jaxvlm.data.prompts import lay_out, pad_prompts
-from jaxvlm.typing import Batch
+from jaxvlm.data.prompts import lay_out, lay_out_text, pad_prompts
+from jaxvlm.typing import Batch, Prompts
 
 
 def batch_from_hf(
@@ -35,6 +35,13 @@ def batch_from_hf(
   mask = np.ones_like(tokens, bool)
   if attention_mask is not None:
     mask = np.asarray(attention_mask).astype(bool)
+  if config.layout is None:
+    if pixel_values is not None:
+      raise ValueError("pixel_values for a model that reads text only")
+    encoded = [
+      lay_out_text(row[kept]) for row, kept in zip(tokens, mask, strict=True)
+    ]
+    return _prompts_only(pad_prompts(encoded, mask, 0, pad_id=0), tokens)
   if (tokens[mask] == config.video_token_id).any():
     raise ValueError(
       f"input_ids contain video token {config.video_token_id}: only pictures"
@@ -65,7 +72,11 @@ def batch_from_hf(
     )
     start += count
   slots = max(len(e.patches) for e in encoded)
-  prompts = pad_prompts(encoded, mask, slots, pad_id=0)
+  return _prompts_only(pad_prompts(encoded, mask, slots, pad_id=0), tokens)
+
+
+def _prompts_only(prompts: Prompts, tokens: np.ndarray) -> Batch:
+  """Returns a batch without completions, its padding as it was given."""
   return Batch(
     prompts=prompts._replace(tokens=tokens),
     tokens=np.zeros((len(tokens), 0, 1), np.int32),

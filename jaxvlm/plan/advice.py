@@ -57,7 +57,7 @@ def _smaller_state(s: Setting) -> list[str]:
   found = []
   if not s.lora_rank:
     found.append("--lora_rank=64: adapters instead of matrices")
-    if not s.freeze_vision:
+    if s.model.layout is not None and not s.freeze_vision:
       found.append("--freeze_vision: no moments for the vision tower")
   if s.optimizer.rule is Rule.ADAMW:
     if s.optimizer.first_moment is Precision.FLOAT32:

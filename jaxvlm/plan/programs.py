@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxvlm import models, sharding
+from jaxvlm.data.layout import VisionLayout
 from jaxvlm.plan.setting import ON_POLICY, Setting, Task
 from jaxvlm.rollout import Generate, make_generate
 from jaxvlm.sampling import Sampling
@@ -219,24 +220,35 @@ def _with(tree: PyTree, shardings: PyTree) -> PyTree:
 
 
 def _prompts(s: Setting, mesh: Mesh) -> Prompts:
-  patch_values = s.model.layout.patch_values
   return _rows(
-    mesh, prompt_shapes(s.prompts, s.prompt_tokens, s.patches, patch_values)
+    mesh,
+    prompt_shapes(s.model.layout, s.prompts, s.prompt_tokens, s.patches),
   )
 
 
 def prompt_shapes(
-  n: int, length: int, patches: int, patch_values: int
+  vision: VisionLayout | None, n: int, length: int, patches: int
 ) -> Prompts:
-  """Returns ShapeDtypeStructs of N prompts."""
+  """Returns ShapeDtypeStructs of N prompts.
+
+  Args:
+    vision: geometry of pictures; None where the model reads text only.
+    n: N.
+    length: S.
+    patches: P.
+  """
   struct = jax.ShapeDtypeStruct
-  return Prompts(
+  text = Prompts(
     tokens=struct((n, length), jnp.int32),
     mask=struct((n, length), jnp.bool_),
-    positions=struct((3, n, length), jnp.int32),
+    positions=struct((1 if vision is None else 3, n, length), jnp.int32),
     next_position=struct((n,), jnp.int32),
+  )
+  if vision is None:
+    return text
+  return text._replace(
     image_slots=struct((n, length), jnp.int32),
-    patches=struct((n, patches, patch_values), jnp.float32),
+    patches=struct((n, patches, vision.patch_values), jnp.float32),
     patch_segments=struct((n, patches), jnp.int32),
     patch_positions=struct((n, patches, 2), jnp.int32),
   )

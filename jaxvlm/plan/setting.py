@@ -50,7 +50,8 @@ class Setting:
     group: G completions of each prompt.
     prompt_tokens: S.
     completion_tokens: T.
-    patches: P image patch slots per prompt; 0 for text.
+    patches: P image patch slots per prompt; 0 for text, and for models that
+      read text only.
     micro_batches: parts that a step is cut into.
     optimizer: rule and precision of what it keeps; products are bfloat16.
     remat: what a layer keeps for its backward pass.
@@ -96,18 +97,7 @@ class Setting:
       f"prompts is {self.prompts}, expected a multiple of micro_batches"
       f" {self.micro_batches}",
     )
-    window = self.model.layout.window_slots
-    _check(
-      self.patches >= 0 and self.patches % window == 0,
-      f"patches is {self.patches}, expected a multiple of {window}, the slots"
-      " of a window; 0 for prompts without a picture",
-    )
-    merged = self.patches // self.model.layout.merge**2
-    _check(
-      merged < self.prompt_tokens,
-      f"prompt_tokens is {self.prompt_tokens}, expected more than the {merged}"
-      f" tokens that {self.patches} patches become",
-    )
+    self._check_patches()
     _check(
       (self.teacher is not None) == (self.task is Task.OPD),
       f"task is {self.task.name} {'with' if self.teacher else 'without'} a"
@@ -136,6 +126,33 @@ class Setting:
     )
     if self.task is Task.ROLLOUT:
       self._check_rollout()
+
+  def _check_patches(self) -> None:
+    for model in filter(None, (self.model, self.teacher)):
+      _check(
+        not self.patches or model.layout is not None,
+        f"patches is {self.patches}, expected 0: {model.model_type} reads text"
+        " only",
+      )
+    _check(
+      not self.freeze_vision or self.model.layout is not None,
+      f"freeze_vision is set, expected not: {self.model.model_type} has no"
+      " vision tower",
+    )
+    if not self.patches:
+      return
+    window = self.model.layout.window_slots
+    _check(
+      self.patches >= 0 and self.patches % window == 0,
+      f"patches is {self.patches}, expected a multiple of {window}, the slots"
+      " of a window; 0 for prompts without a picture",
+    )
+    merged = self.patches // self.model.layout.merge**2
+    _check(
+      merged < self.prompt_tokens,
+      f"prompt_tokens is {self.prompt_tokens}, expected more than the {merged}"
+      f" tokens that {self.patches} patches become",
+    )
 
   def _check_rollout(self) -> None:
     _check(

@@ -119,9 +119,10 @@ def prepare(chat: Chat, request: Request, *, max_positions: int) -> Ready:
   encoder = Encoder(chat, budget, (), request.max_new_tokens)
   encoded = rows.encode_prompt(row, encoder)
   length = len(encoded.tokens)
-  pictures = int((encoded.image_slots >= 0).sum())
-  _check_room(length, pictures, request.max_new_tokens, max_positions)
-  bucket = Bucket(length, len(encoded.patches))
+  _check_room(
+    length, encoded.image_tokens, request.max_new_tokens, max_positions
+  )
+  bucket = Bucket(length, encoded.patch_count)
   prompts = rows.collate_prompts([encoded], bucket, chat.pad_id)
   return Ready(request, prompts, ends)
 

@@ -177,6 +177,15 @@ def named(prefix: str) -> Iterator[None]:
     raise ValueError(f"{prefix}{error}") from None
 
 
+def check_frozen(config: StudyConfig, student: Any) -> None:
+  """Raises ValueError for a vision tower to freeze that the model has not."""
+  if config.freeze_vision and student.layout is None:
+    raise ValueError(
+      f"freeze_vision is set, expected not: {student.model_type} has no vision"
+      " tower; give --nofreeze_vision"
+    )
+
+
 def check_adapters(config: StudyConfig, student: Any) -> None:
   """Raises ValueError for a rank that a matrix of the model has not."""
   if not config.lora_rank:

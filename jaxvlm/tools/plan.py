@@ -36,7 +36,10 @@ _GROUP = flags.DEFINE_integer(
 )
 _PROMPT = flags.DEFINE_integer("prompt_tokens", 1024, "length of a prompt")
 _COMPLETION = flags.DEFINE_integer("completion_tokens", 1024, "of an answer")
-_PATCHES = flags.DEFINE_integer("patches", 1024, "image patches per prompt")
+_PATCHES = flags.DEFINE_integer(
+  "patches", None, "image patches per prompt; default: 1024, or 0 where the"
+  " model reads text only"
+)  # fmt: skip
 _MICRO = flags.DEFINE_integer("micro_batches", 1, "parts of a step")
 _MASTER = flags.DEFINE_enum_class(
   "master", Precision.FLOAT32, Precision, "format of trained parameters"
@@ -76,17 +79,20 @@ def from_flags() -> Setting:
   model = setting.load_model(_MODEL.value)
   if _LAYERS.value:
     model = dataclasses.replace(model, num_hidden_layers=_LAYERS.value)
+  teacher = setting.load_model(_TEACHER.value) if _TEACHER.value else None
+  sees = all(m.layout is not None for m in (model, teacher) if m)
+  pictures = 1024 if sees else 0
   return Setting(
     model=model,
     task=task,
     topology=_TOPOLOGY.value,
     mesh=configs.from_flags(MeshConfig(), prefix="mesh"),
-    teacher=setting.load_model(_TEACHER.value) if _TEACHER.value else None,
+    teacher=teacher,
     prompts=_PROMPTS.value,
     group=_GROUP.value or _GROUPS.get(task, 1),
     prompt_tokens=_PROMPT.value,
     completion_tokens=_COMPLETION.value,
-    patches=_PATCHES.value,
+    patches=pictures if _PATCHES.value is None else _PATCHES.value,
     micro_batches=_MICRO.value,
     optimizer=OptimizerConfig(
       rule=_RULE.value, first_moment=_MOMENT.value, master=_MASTER.value

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxvlm.data import images, layout
+from jaxvlm.data import layout
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
-from jaxvlm.data.rows import Bucket, Row
+from jaxvlm.data.rows import Bucket, Row, grids_of
 
 # Prompts of nearly the same length share a program.
 _STEP = 8
@@ -30,8 +30,7 @@ def buckets_for(
   needs = []
   for row in rows:
     try:
-      sizes = [images.size_of(picture) for picture in row.images]
-      grids = [images.grid_of(chat.layout, w, h, budget) for w, h in sizes]
+      grids = grids_of(row, chat, budget)
       length = len(chat.prompt(row.question, grids))
     except (ValueError, OSError):
       continue

@@ -285,9 +285,11 @@ def test_a_tokenizer_of_another_family_is_refused(tmp_path):
   (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
   (tmp_path / "chat_template.jinja").write_text("x")
   other = chat.load(tmp_path, QWEN)
-  for name in ("eos_id", "pad_id", "image_token_id"):
-    with pytest.raises(ValueError, match=r"Qwen2\.5-VL folder"):
+  for name in ("eos_id", "eos_ids", "pad_id"):
+    with pytest.raises(ValueError, match="no token ends an answer.*eos_token"):
       getattr(other, name)
+  with pytest.raises(ValueError, match=r"Qwen2\.5-VL folder"):
+    other.image_token_id  # noqa: B018
 
 
 @needs_shared
@@ -457,3 +459,58 @@ def test_the_fingerprint_knows_vocabulary_template_and_ends(tmp_path):
   assert ends.fingerprint != before
   (tmp_path / "a/preprocessor_config.json").write_text('{"image_std": 0.5}')
   assert chat.load(tmp_path / "a", QWEN).fingerprint != before
+
+
+TURNS = {
+  # As Qwen2.5's, and as DeepSeek-Coder's, which breaks the line before the end.
+  "{{ m.role + '\\n' + m.content + '<|im_end|>\\n' }}": "",
+  "{{ m.role + ':\\n' + m.content + '\\n<|im_end|>\\n' }}": "\n",
+}
+
+
+@pytest.mark.parametrize("turn, between", TURNS.items())
+def test_a_template_of_text_alone(tmp_path, turn, between):
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
+  template = "{% for m in messages %}" + turn + "{% endfor %}"
+  (tmp_path / "chat_template.jinja").write_text(template)
+  text = chat.load(tmp_path, None)
+  turn_end = text.tokenizer.convert_tokens_to_ids("<|im_end|>")
+  ids = text.completion("x = 70")
+  assert ids[-1] == text.eos_id == turn_end
+  assert text.tokenizer.decode(ids[:-1]) == "x = 70" + between
+  user = text.tokenizer.apply_chat_template(
+    [{"role": "user", "content": "Find x."}], tokenize=True
+  )["input_ids"]
+  assert text.prompt("Find x.") == user
+  assert text.image_token_id is None
+  with pytest.raises(ValueError, match=r"2 picture\(s\).*reads text only"):
+    text.prompt("x", [(1, 4, 4)] * 2)
+
+
+def test_an_end_that_no_template_writes_is_the_folders(tmp_path):
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
+  template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+  (tmp_path / "chat_template.jinja").write_text(template)
+  file = tmp_path / "tokenizer_config.json"
+  fields = json.loads(file.read_text()) | {"pad_token": None}
+  file.write_text(json.dumps(fields))
+  loaded = chat.load(tmp_path, None)
+  own = loaded.tokenizer.eos_token_id
+  assert loaded.eos_ids == (own,) and loaded.pad_id == own
+  file.write_text(json.dumps(fields | {"eos_token": None}))
+  listed = {"eos_token_id": [290, 291]}
+  (tmp_path / "generation_config.json").write_text(json.dumps(listed))
+  assert chat.load(tmp_path, None).eos_ids == (290, 291)
+
+
+def test_a_prompt_does_not_change_from_day_to_day(tmp_path):
+  tokenizer.build(pack.CORPUS, tmp_path, vocab_size=300)
+  template = (
+    "{% if not date_string is defined %}"
+    "{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "{{ date_string }}{% for m in messages %}{{ m.content }}{% endfor %}"
+  )
+  (tmp_path / "chat_template.jinja").write_text(template)
+  loaded = chat.load(tmp_path, None)
+  said = loaded.tokenizer.decode(loaded.prompt("Find x."))
+  assert said == "26 Jul 2024Find x."

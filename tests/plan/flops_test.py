@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxvlm import models
-from jaxvlm.models import flops, qwen2_5_vl
+from jaxvlm.models import flops
 from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.plan import jaxpr_flops
 from jaxvlm.plan.programs import prompt_shapes
@@ -20,18 +20,18 @@ SHAPES = flops.Shapes(
 )
 
 
-def _batch(s: flops.Shapes) -> Batch:
+def _batch(s: flops.Shapes, vision=tiny.CONFIG.layout) -> Batch:
   struct = jax.ShapeDtypeStruct
   n, length, p = s.prompts, s.prompt_tokens, s.patches
   return Batch(
-    prompt_shapes(n, length, p, tiny.CONFIG.layout.patch_values),
+    prompt_shapes(vision, n, length, p),
     tokens=struct((n, s.group, s.completion_tokens), jnp.int32),
     mask=struct((n, s.group, s.completion_tokens), jnp.bool_),
   )
 
 
 def _program(config):
-  model = qwen2_5_vl.bind(config)
+  model = models.bind(config)
 
   def score(params, batch):
     hidden, head = model.forward(params, batch), model.head(params)
@@ -40,7 +40,7 @@ def _program(config):
     )
     return stats.logprobs.sum()
 
-  params = jax.eval_shape(lambda: qwen2_5_vl.init(config, jax.random.key(0)))
+  params = jax.eval_shape(lambda: models.init(config, jax.random.key(0)))
   return score, params
 
 
@@ -57,6 +57,17 @@ def test_both_counters_agree_on_a_forward_pass(tied):
     config, SHAPES, vocab_size=tiny.VOCAB, attention=flops.Attention.SQUARE
   )
   # Rotary angles and masks multiply vectors, not matrices: nothing is left.
+  assert counted == pytest.approx(formula.total, rel=1e-6)
+
+
+@pytest.mark.parametrize("config", tiny.TEXTS.values(), ids=tiny.TEXTS)
+def test_both_counters_agree_on_a_model_of_text(config):
+  score, params = _program(config)
+  counted = jaxpr_flops.count(score, params, _batch(SHAPES, None))
+  formula = models.forward_flops(
+    config, SHAPES, vocab_size=tiny.VOCAB, attention=flops.Attention.SQUARE
+  )
+  assert formula.vision == 0
   assert counted == pytest.approx(formula.total, rel=1e-6)
 
 

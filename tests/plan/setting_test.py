@@ -5,9 +5,12 @@ import json
 
 import pytest
 
+from jaxvlm import models
 from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.plan import matrix, setting
 from jaxvlm.plan.setting import Setting, Task
+
+TEXT = models.PRESETS["qwen2.5-coder-3b"]
 
 
 def test_presets_and_folders(tmp_path):
@@ -35,6 +38,12 @@ def test_presets_and_folders(tmp_path):
     ({"kl_coef": 0.1}, "kl_coef is 0.1 for SFT"),
     ({"int8_teacher": True}, "nothing frozen"),
     ({"lora_rank": 8, "scan": False}, "without scan"),
+    ({"model": TEXT}, "patches is 1024, expected 0: qwen2 reads text only"),
+    ({"task": Task.OPD, "teacher": TEXT}, "qwen2 reads text only"),
+    (
+      {"model": TEXT, "patches": 0, "freeze_vision": True},
+      "qwen2 has no vision tower",
+    ),
   ],
 )
 def test_contradictions_are_named(changes, message):

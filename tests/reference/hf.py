@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from jaxvlm import models
 from jaxvlm.models import names
-from jaxvlm.models.qwen2_5_vl import FAMILY, Config, VisionConfig
+from jaxvlm.models.qwen2_5_vl import Config, VisionConfig
 
 try:
   import torch
@@ -81,7 +82,7 @@ class Inputs(NamedTuple):
     count = [
       int((ids == config.image_token_id).sum()) for ids in self.input_ids
     ]
-    unit = config.vision.spatial_merge_size**2
+    unit = 1 if config.layout is None else config.layout.merge**2
     grids = () if self.image_grid_thw is None else self.image_grid_thw
     tokens = np.cumsum([0, *(int(np.prod(g)) // unit for g in grids)])
     first, last = sum(count[:i]), sum(count[: i + 1])
@@ -102,8 +103,10 @@ class Inputs(NamedTuple):
 
     Without mm_token_type_ids transformers 5 falls back to one-axis positions.
     """
-    types = (self.input_ids == config.image_token_id).astype(np.int64)
-    fields = {**self._asdict(), "mm_token_type_ids": types}
+    fields = self._asdict()
+    if config.layout is not None:
+      types = (self.input_ids == config.image_token_id).astype(np.int64)
+      fields["mm_token_type_ids"] = types
     return {k: torch.tensor(v) for k, v in fields.items() if v is not None}
 
 
@@ -128,7 +131,7 @@ def random_inputs(
 ) -> Inputs:
   """Returns rows of random text and pictures, padded on `side`."""
   rng = np.random.default_rng(seed)
-  unit = config.vision.spatial_merge_size**2
+  unit = 1 if config.layout is None else config.layout.merge**2
   sequences, grids = [], []
   for row in rows:
     ids: list[int] = []
@@ -149,13 +152,12 @@ def random_inputs(
     )
     input_ids[i, at] = ids
     mask[i, at] = 1
+  if not grids:
+    return Inputs(input_ids, mask, None, None)
   patches = sum(int(np.prod(g)) for g in grids)
   pixels = rng.standard_normal((patches, config.layout.patch_values))
   return Inputs(
-    input_ids,
-    mask,
-    pixels.astype(np.float32) if grids else None,
-    np.array(grids, np.int64) if grids else None,
+    input_ids, mask, pixels.astype(np.float32), np.array(grids, np.int64)
   )
 
 
@@ -164,8 +166,36 @@ def random_text(shape: tuple[int, ...], seed: int) -> np.ndarray:
   return np.random.default_rng(seed).integers(1, _TEXT, shape, np.int32)
 
 
-def random_model(config: Config, seed: int):
+def random_model(config: Any, seed: int):
   """Returns the reference, eager and float32, no parameter left at 0 or 1."""
+  model = _with_tower(config) if config.layout else text_model(config)
+  generator = torch.Generator().manual_seed(seed)
+  with torch.no_grad():
+    for parameter in model.parameters():
+      fan_in = parameter[0].numel() if parameter.ndim > 1 else 25
+      noise = torch.randn(parameter.shape, generator=generator)
+      one = 1.0 if (parameter == 1).all() else 0.0
+      parameter.copy_(one + noise * fan_in**-0.5)
+    if config.layout:
+      # A placeholder that is generated would wait for a picture: make it rare.
+      rare = [config.image_token_id, config.video_token_id]
+      model.lm_head.weight[rare] *= 0.01
+  return model.eval()
+
+
+def text_model(config: Any):
+  """Returns a reference that reads text only, eager and float32.
+
+  It is made from the config.json that we write.
+  """
+  fields = models.family_of(config).write(config)
+  raw = transformers.AutoConfig.for_model(**fields)
+  return transformers.AutoModelForCausalLM.from_config(
+    raw, attn_implementation="eager", dtype=torch.float32
+  )
+
+
+def _with_tower(config: Config):
   shared = {"hidden_act": "silu", "initializer_range": config.initializer_range}
   vision = {
     name: getattr(config.vision, name)
@@ -192,29 +222,22 @@ def random_model(config: Config, seed: int):
     vision_start_token_id=config.vision_start_token_id,
     vision_end_token_id=config.vision_end_token_id,
   )
-  model = reference.Qwen2_5_VLForConditionalGeneration._from_config(
+  return reference.Qwen2_5_VLForConditionalGeneration._from_config(
     raw, attn_implementation="eager", dtype=torch.float32
   )
-  generator = torch.Generator().manual_seed(seed)
-  with torch.no_grad():
-    for parameter in model.parameters():
-      fan_in = parameter[0].numel() if parameter.ndim > 1 else 25
-      noise = torch.randn(parameter.shape, generator=generator)
-      one = 1.0 if (parameter == 1).all() else 0.0
-      parameter.copy_(one + noise * fan_in**-0.5)
-    # A placeholder that is generated would wait for a picture: make it rare.
-    model.lm_head.weight[[config.image_token_id, config.video_token_id]] *= 0.01
-  return model.eval()
 
 
-def to_jax(config: Config, model) -> Any:
+def to_jax(config: Any, model) -> Any:
   """Returns the reference's parameters as our tree."""
   tensors = {
     names.canonical_name(name): x.detach().numpy()
     for name, x in model.state_dict().items()
   }
   return names.from_state_dict(
-    FAMILY.naming(config), tensors.__getitem__, set(tensors), np.float32
+    models.family_of(config).naming(config),
+    tensors.__getitem__,
+    set(tensors),
+    np.float32,
   )
 
 
@@ -246,15 +269,15 @@ def run(config: Config, model, inputs: Inputs) -> States:
 
     return hook
 
-  decoder, tower = model.model.language_model, model.model.visual
+  decoder = getattr(model.model, "language_model", model.model)
+  tower = getattr(model.model, "visual", None)
   hooks = [
     layer.register_forward_hook(keep(i))
     for i, layer in enumerate(decoder.layers)
   ]
-  hooks += [
-    decoder.norm.register_forward_hook(keep("normed")),
-    tower.register_forward_hook(keep("tower")),
-  ]
+  hooks.append(decoder.norm.register_forward_hook(keep("normed")))
+  if tower is not None:
+    hooks.append(tower.register_forward_hook(keep("tower")))
   try:
     logits = model(**inputs.torch(config), use_cache=False).logits
   finally:

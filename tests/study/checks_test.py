@@ -182,3 +182,10 @@ def test_a_rank_beyond_the_matrices_is_refused():
   checks.check_adapters(config, student)
   with pytest.raises(ValueError, match="lora_rank is 9999, expected 1 to"):
     checks.check_adapters(changed(config, "lora_rank", 9999), student)
+
+
+def test_a_tower_that_the_student_has_not_cannot_be_frozen():
+  config: StudyConfig = changed(settings.laptop(), "freeze_vision", True)
+  checks.check_frozen(config, models.PRESETS["3b"])
+  with pytest.raises(ValueError, match="freeze_vision.*qwen2 has no vision"):
+    checks.check_frozen(config, models.PRESETS["qwen2.5-coder-3b"])

@@ -45,7 +45,7 @@ def mrope_angles(config: Config, positions: Array) -> Array:
   d = config.head_dim
   if len(positions) == 1:  # text, laid out for a model that reads nothing else
     positions = jnp.broadcast_to(positions, (3, *positions.shape[1:]))
-  frequencies = rope.frequencies(config.rope_theta, d)
+  frequencies = rope.frequencies(rope.Rope(config.rope_theta), d)
   angles = positions[..., None].astype(jnp.float32) * frequencies
   edges = (config.mrope_section[0], sum(config.mrope_section[:2]))
   axis = jnp.digitize(jnp.arange(d // 2), jnp.array(edges))
