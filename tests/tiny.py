@@ -18,7 +18,7 @@ from jaxvlm.data.rows import Bucket, collate_prompts
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.models import text
 from jaxvlm.models.qwen2_5_vl import Config, VisionConfig
-from jaxvlm.models.rope import Rope
+from jaxvlm.models.rope import Linear, Rope
 from jaxvlm.typing import Batch, Model, Prompts
 
 VOCAB, PADDED, PAD, EOS, IMAGE = 61, 64, 59, 60, 58
@@ -78,6 +78,23 @@ TEXTS = {
     max_position_embeddings=512,
     tie_word_embeddings=True,
     qkv_bias=True,
+  ),
+  "llama": text.Config(
+    model_type="llama",
+    vocab_size=PADDED,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=4,
+    head_dim=16,  # wider together than the stream
+    rms_norm_eps=1e-6,
+    rope=Rope(10.0, Linear(2.0)),
+    max_position_embeddings=512,
+    tie_word_embeddings=False,
+    qkv_bias=True,
+    o_bias=True,
+    mlp_bias=True,
   ),
 }
 

@@ -21,6 +21,7 @@ from jaxvlm.models import (
   decoder,
   flops,
   folder,
+  llama,
   qwen2,
   qwen2_5_vl,
 )
@@ -60,6 +61,7 @@ FAMILIES: Mapping[str, Family] = {
   for family in (
     qwen2_5_vl.FAMILY,
     qwen2.FAMILY,
+    llama.FAMILY,
   )
 }
 # Published sizes by the names that commands take.

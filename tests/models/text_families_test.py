@@ -14,7 +14,7 @@ import pytest
 from jaxvlm import models, sharding
 from jaxvlm.models import lora, names
 from jaxvlm.models.quantize import quantize_int8
-from jaxvlm.models.rope import Rope
+from jaxvlm.models.rope import Linear, Llama3, Rope
 from jaxvlm.rollout import make_generate, make_score
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import objectives
@@ -46,6 +46,33 @@ CASES = {
     ((3,), (8,)),
     "right",
     32,
+  ),
+  # As DeepSeek-Coder: no bias, as many kv heads as heads, linear scaling.
+  "llama_linear": Case(
+    config(
+      "llama",
+      head_dim=8,
+      rope=Rope(1e5, Linear(4.0)),
+      qkv_bias=False,
+      o_bias=False,
+      mlp_bias=False,
+    ),
+    ((9,), (4,), (1,)),
+    "left",
+    33,
+  ),
+  # All biases, heads wider than the stream, and pairs in all three ranges of
+  # Llama 3's rule: of 32 positions they turn 5.1, 1.8, 0.6 … times.
+  "llama_3": Case(
+    config(
+      "llama",
+      num_key_value_heads=2,
+      rope=Rope(5e3, Llama3(8.0, 1.0, 4.0, 32)),
+      tie_word_embeddings=True,
+    ),
+    ((3,), (8,)),
+    "right",
+    34,
   ),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

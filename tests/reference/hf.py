@@ -344,6 +344,13 @@ def rope_index(merge: int, tokens, mask, grids, image_token_id: int):
   return ids[:, 0].numpy(), int(delta[0, 0])
 
 
+def rotary_speeds(config) -> np.ndarray:
+  """Returns the turns of one position, as the reference's model has them."""
+  model = transformers.models.llama.modeling_llama.LlamaRotaryEmbedding(config)
+  assert model.attention_scaling == 1
+  return model.inv_freq.numpy()
+
+
 def from_pretrained(path):
   """Returns (model, report of missing, surplus and misshaped tensors)."""
   return reference.Qwen2_5_VLForConditionalGeneration.from_pretrained(
