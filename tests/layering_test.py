@@ -24,6 +24,7 @@ FLOORS = {
   "jaxvlm.tokenstats": 0,
   "jaxvlm.assets": 0,
   "jaxvlm.jsonfile": 0,
+  "jaxvlm.wholefile": 0,
   "jaxvlm.digests": 0,
   "jaxvlm.losses": 1,
   "jaxvlm.rewards": 1,

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from jaxvlm import jsonfile
+from jaxvlm import jsonfile, wholefile
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.rows import Encoder, Picture, Row, Survey
 
@@ -157,10 +157,7 @@ def _write(file: pathlib.Path, key: str, found: Survey) -> None:
   }
   stored["sha256"] = _check(stored)
   file.parent.mkdir(parents=True, exist_ok=True)
-  # Renamed into place, so that a reader never sees half of it.
-  part = file.with_name(f"{file.name}.{os.getpid()}.part")
-  part.write_text(json.dumps(stored))
-  os.replace(part, file)
+  wholefile.write_text(file, json.dumps(stored))
 
 
 def _check(stored: dict) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxvlm import __version__
+from jaxvlm import __version__, wholefile
 from jaxvlm import config as configs
 from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.sharding import MeshConfig, device_layout
@@ -122,10 +122,7 @@ def write(
     "devices": device_layout(),
     "changes": [*_saved(workdir).get("changes", ()), *notes],
   }
-  path = workdir / "config.json"
-  partial = path.with_suffix(".partial")
-  partial.write_text(json.dumps(record, indent=1))
-  partial.replace(path)
+  wholefile.write_text(workdir / "config.json", json.dumps(record, indent=1))
 
 
 def _settings(

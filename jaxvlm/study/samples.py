@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvlm import distributed
+from jaxvlm import distributed, wholefile
 from jaxvlm.data import images
 from jaxvlm.study.lab import Lab
 from jaxvlm.tasks import score
@@ -34,9 +34,7 @@ def write(
     return
   shown = [problem | {"endpoint_step": step} for problem in show(lab, policies)]
   if distributed.is_writer():
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(shown))
-    partial.replace(path)  # a kill leaves no half of it
+    wholefile.write_text(path, json.dumps(shown))
 
 
 def _written(path: pathlib.Path, step: int) -> bool:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxvlm import distributed
+from jaxvlm import distributed, wholefile
 from jaxvlm.eval import harness
 from jaxvlm.rollout import Generate, empty_samples
 from jaxvlm.study.config import GRPOConfig, StageConfig
@@ -164,10 +164,8 @@ def measure(
     if distributed.is_writer():
       path = folder / "eval" / f"{result.name}-{step:05d}.npz"
       path.parent.mkdir(parents=True, exist_ok=True)
-      partial = path.with_suffix(".partial")
-      with partial.open("wb") as file:
+      with wholefile.writing(path) as file:
         np.savez(file, **result.to_arrays())
-      partial.replace(path)
     for name, value in result.summary().items():
       out[f"eval/{result.name}/{name}"] = value
   return out

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from jaxvlm import __version__, distributed, program, sharding
+from jaxvlm import __version__, distributed, program, sharding, wholefile
 from jaxvlm import config as configs
 from jaxvlm.data import diagrams
 from jaxvlm.data.rows import Bucket, Encoder, Row
@@ -231,12 +231,10 @@ def _store(
 ) -> None:
   """Writes arrays and record; what stood there is replaced by the whole."""
   out.mkdir(parents=True, exist_ok=True)
-  partial = out / f"{result.name}.partial"
-  with partial.open("wb") as file:
+  with wholefile.writing(out / f"{result.name}.npz") as file:
     np.savez(file, **result.to_arrays())
-  partial.replace(out / f"{result.name}.npz")
-  partial.write_text(json.dumps(record, indent=1) + "\n")
-  partial.replace(out / f"{result.name}.json")
+  text = json.dumps(record, indent=1) + "\n"
+  wholefile.write_text(out / f"{result.name}.json", text)
 
 
 def run() -> None:

@@ -20,12 +20,12 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxvlm import distributed
 from jaxvlm import lock as locks
+from jaxvlm.train import arrays as arrays_lib
 from jaxvlm.train import manifest as manifests
 from jaxvlm.typing import PyTree
 
@@ -33,7 +33,6 @@ from jaxvlm.typing import PyTree
 _UNFINISHED = re.compile(
   r"\d+(\.orbax-checkpoint-tmp.*)?|manifest-\d+\.json\.tmp"
 )
-_ARRAYS = (jax.Array, np.ndarray, np.generic)
 
 
 class Restored(NamedTuple):
@@ -172,7 +171,7 @@ class Checkpoints:
     self.wait()
     if step == self._last:
       return
-    arrays = _flatten("state", state, _ARRAYS)
+    arrays = arrays_lib.flatten("state", state, arrays_lib.ARRAYS)
     try:
       extra = json.loads(json.dumps(dict(extra or {}), allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -183,7 +182,7 @@ class Checkpoints:
       "identity": self._identity,
       "extra": extra,
       "score": _finite(score),
-      "tree": {name: _describe(x) for name, x in arrays.items()},
+      "tree": {name: arrays_lib.describe(x) for name, x in arrays.items()},
     }
     # Held until the step exists: what is unfinished in the folder then is of
     # no living process, and may be swept.
@@ -257,8 +256,10 @@ class Checkpoints:
         newest whole one has another identity or structure.
     """
     self.wait()
-    wanted = _flatten(
-      "abstract_state", abstract_state, (*_ARRAYS, jax.ShapeDtypeStruct)
+    wanted = arrays_lib.flatten(
+      "abstract_state",
+      abstract_state,
+      (*arrays_lib.ARRAYS, jax.ShapeDtypeStruct),
     )
     chosen, damages = distributed.from_writer(
       manifests.newest_whole(self._folder, step)
@@ -294,15 +295,19 @@ class Checkpoints:
     digest = manifests.fingerprint(body)
     distributed.agree(f"what {self._folder} holds", f"step {step}, {digest}")
     self._check_identity(step, body["identity"])
-    self._check_tree(step, body["tree"], wanted)
-    targets = {name: _target(x) for name, x in wanted.items()}
+    where = f"{self._folder}: step {step}"
+    arrays_lib.check_same(where, body["tree"], wanted)
+    targets = {name: arrays_lib.target_of(x) for name, x in wanted.items()}
     stored = {name: x for name, x in targets.items() if x.size}
     arrays = ocp.StandardCheckpointer().restore(
       self._folder / str(step), stored
     )
     state = jax.tree.unflatten(
       jax.tree.structure(abstract_state),
-      [arrays[n] if n in stored else _empty(x) for n, x in targets.items()],
+      [
+        arrays[n] if n in stored else arrays_lib.empty(x)
+        for n, x in targets.items()
+      ],
     )
     self._last = step
     self._damaged = frozenset(number for number, _ in damages)
@@ -396,36 +401,6 @@ class Checkpoints:
         )
       logging.warning("%s; results may differ in the last bits", message)
 
-  def _check_tree(
-    self, step: int, saved: Mapping[str, str], wanted: Mapping[str, Any]
-  ) -> None:
-    expected = {name: _describe(x) for name, x in wanted.items()}
-    pairs = {
-      name: (saved.get(name, "nothing"), expected.get(name, "nothing"))
-      for name in sorted(saved.keys() | expected.keys())
-    }
-    where = f"{self._folder}: step {step}"
-    wrong = [
-      f"{name}: found {found}, expected {asked}"
-      for name, (found, asked) in pairs.items()
-      if _any_float(found) != _any_float(asked)
-    ]
-    if wrong:
-      raise ValueError(
-        f"{where} holds another state, {len(wrong)} of {len(pairs)} arrays "
-        f"differ: {'; '.join(wrong[:5])}; restore with the model and the "
-        "optimizer it was saved with"
-      )
-    casts = [name for name, (found, asked) in pairs.items() if found != asked]
-    if casts:
-      logging.warning(
-        "%s: %d arrays change precision, first %s: %s to %s",
-        where,
-        len(casts),
-        casts[0],
-        *pairs[casts[0]],
-      )
-
 
 def read_arrays(
   folder: pathlib.Path, targets: Mapping[str, jax.ShapeDtypeStruct]
@@ -448,53 +423,5 @@ def read_arrays(
     )
 
 
-def _flatten(
-  what: str, tree: PyTree, kinds: tuple[type, ...]
-) -> dict[str, Any]:
-  """Returns the leaves by path, such as "trainable/head/kernel"."""
-  named = {}
-  for path, leaf in jax.tree.leaves_with_path(tree):
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
-    if not isinstance(leaf, kinds) or jnp.issubdtype(
-      leaf.dtype, jax.dtypes.extended
-    ):
-      raise ValueError(
-        f"{what}: {name} is a {type(leaf).__name__}, expected an array of "
-        "numbers; use np.asarray for numbers, jax.random.key_data for keys"
-      )
-    if name in named:
-      raise ValueError(f"{what}: two leaves are named {name}; rename one")
-    named[name] = leaf
-  if not any(leaf.size for leaf in named.values()):
-    raise ValueError(f"{what}: found no values, expected a tree of arrays")
-  return named
-
-
 def _finite(score: float | None) -> float | None:
   return score if score is not None and math.isfinite(score) else None
-
-
-def _describe(leaf) -> str:
-  """Returns dtype and shape, such as "float32[2, 3]"."""
-  return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _any_float(description: str) -> str:
-  """Returns a description without the precision of its floats."""
-  return re.sub(r"^b?float\d+\[", "float[", description)
-
-
-def _target(leaf) -> np.ndarray | jax.ShapeDtypeStruct:
-  """Returns what tells orbax where a leaf goes."""
-  sharding = getattr(leaf, "sharding", None)
-  if sharding is None:
-    # NumPy arrays ask for NumPy arrays; this one takes no memory.
-    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _empty(target) -> np.ndarray | jax.Array:
-  """Returns an array of size 0, which orbax does not store."""
-  if isinstance(target, np.ndarray):
-    return target
-  return jax.device_put(np.zeros(target.shape, target.dtype), target.sharding)

@@ -6,9 +6,10 @@ took its place, which the log of that process names.
 
 import json
 import math
-import os
 import pathlib
 from collections.abc import Sequence
+
+from jaxvlm import wholefile
 
 NAME = "skipped.jsonl"
 
@@ -41,9 +42,7 @@ def truncate(path: pathlib.Path, step: int) -> None:
     if not line.endswith("\n") or json.loads(line)["step"] > step:
       break
     kept.append(line)
-  partial = path.with_suffix(".partial")
-  partial.write_text("".join(kept), encoding="utf-8")
-  os.replace(partial, path)
+  wholefile.write_text(path, "".join(kept))
 
 
 def _plain(value: float) -> float | str:
