@@ -9,7 +9,7 @@ from jaxvlm.data.chat import Chat
 from jaxvlm.data.sources.world import Mixture
 from jaxvlm.study import problems
 from jaxvlm.study.problems import Measured, Problems
-from jaxvlm.tasks import geometry3k, world
+from jaxvlm.tasks import check_readable, geometry3k, world
 
 
 def load(
@@ -20,11 +20,12 @@ def load(
   write: bool = True,
 ) -> Problems:
   """Reads, surveys and encodes the study's problems (`problems.load`)."""
+  find = _world if config.dataset is Dataset.WORLD else _geometry3k
+  task, traces, prompts, measured = find(config)
+  check_readable(task, chat)
   if config.dataset is Dataset.GEOMETRY3K:
     # The world's pictures have one size, these have not.
     problems.warn_of_shapes(problems.make_encoder(config.data, chat))
-  find = _world if config.dataset is Dataset.WORLD else _geometry3k
-  task, traces, prompts, measured = find(config)
   training = {
     "traces": traces[: config.data.traces],
     "prompts": prompts[: config.data.train_problems],

@@ -68,6 +68,13 @@ def measured(study, chat, **changes):
   return found.evaluation
 
 
+@pytest.mark.parametrize("dataset", Dataset)
+def test_pictures_for_a_model_of_text_are_refused_at_once(study, chat, dataset):
+  text_only = dataclasses.replace(chat, layout=None)
+  with pytest.raises(ValueError, match=f"task '{dataset.value}' has pictures"):
+    problems.load(dataclasses.replace(study, dataset=dataset), text_only)
+
+
 def test_the_test_split_is_measured_whatever_its_solutions(study, chat):
   (found,) = measured(study, chat)
   assert [row.id for row in found.rows] == ["test/0", "test/1"]
