@@ -152,8 +152,13 @@ def from_json(cls: type[Config], values: Mapping[str, Any]) -> Config:
 
 def digest(config: Any) -> str:
   """Returns the SHA-256 (hex) of the config's canonical JSON."""
+  return digest_of(to_json(config))
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+  """Returns the digest of what `to_json` returned, changed or not."""
   text = json.dumps(
-    to_json(config), sort_keys=True, separators=(",", ":"), allow_nan=False
+    values, sort_keys=True, separators=(",", ":"), allow_nan=False
   )
   return hashlib.sha256(text.encode()).hexdigest()
 

@@ -18,6 +18,9 @@ from jaxvlm.study.config import StageConfig, StudyConfig
 
 # Calls with one workdir share all other settings, but for lengths.
 _MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
+# Settings of stages that came after the first runs, and what those ran with: a
+# run that began without them goes on.
+_LATER = {"minibatches": 1}
 
 
 def digest(config: StudyConfig) -> str:
@@ -30,11 +33,16 @@ def digest(config: StudyConfig) -> str:
     name: dataclasses.replace(stage, steps=1)
     for name, stage in config.stages.items()
   }
-  return configs.digest(
+  settings = configs.to_json(
     dataclasses.replace(
       config, arms=(), seeds=1, first_seed=0, mesh=MeshConfig(), **stages
     )
   )
+  for name in stages:
+    for later, before in _LATER.items():
+      if settings[name].get(later) == before:
+        del settings[name][later]
+  return configs.digest_of(settings)
 
 
 def check(
@@ -63,6 +71,10 @@ def check(
   saved, now = _saved(workdir), _settings(config, evaluation)
   if not saved:
     return []
+  for name in config.stages.keys() & saved.keys():
+    for later, before in _LATER.items():
+      if later in now[name]:
+        saved[name].setdefault(later, before)
   lengths = {
     name: (saved[name]["steps"], now[name]["steps"])
     for name in config.stages

@@ -106,6 +106,18 @@ def test_other_settings_are_refused_beside_a_length(tmp_path):
   assert "grpo.steps" not in str(caught.value)
 
 
+def test_a_run_from_before_a_setting_goes_on(tmp_path):
+  record.write(LAPTOP, tmp_path)
+  found = saved_in(tmp_path)
+  del found["grpo"]["minibatches"]  # as it was before there were any
+  (tmp_path / "config.json").write_text(json.dumps(found))
+  assert record.check(LAPTOP, tmp_path) == []
+  several = replace(LAPTOP, grpo=replace(LAPTOP.grpo, minibatches=2))
+  with pytest.raises(ValueError, match=r"grpo\.minibatches is 1 there, 2 here"):
+    record.check(several, tmp_path)
+  assert record.digest(several) != record.digest(LAPTOP)
+
+
 def test_another_mesh_goes_on_and_says_what_is_lost(tmp_path):
   record.write(LAPTOP, tmp_path)
   other = replace(LAPTOP, mesh=replace(LAPTOP.mesh, tensor=2))
