@@ -21,7 +21,6 @@ class Programs(NamedTuple):
   stages: dict[str, Assembly]  # by stage of the settings
   on_policy: Generate  # the student's completions for OPD
   rollout: Generate  # its groups for GRPO
-  evaluate: Generate
   evaluate_teacher: Generate
 
 
@@ -48,7 +47,6 @@ def make_programs(
       config, chat, model, group=opd.group, temperature=opd.temperature
     ),
     rollout=programs.make_rollout(config, chat, model, config.grpo),
-    evaluate=programs.make_evaluator(config, chat, model),
     evaluate_teacher=programs.make_evaluator(config, chat, teach),
   )
 

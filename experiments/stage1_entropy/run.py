@@ -27,8 +27,7 @@ def train(start: Start) -> None:
     return
   base = programs.load_student(c, start.mesh, student)
   taught = programs.load_frozen(c.teacher_form, start.mesh, teacher)
-  labs = start.labs(found, compiled.evaluate, student, teacher=teacher)
-  for lab in labs:
+  for lab in start.labs(found, student, teacher=teacher):
     stages.measure_beside(lab, "teacher", taught, compiled.evaluate_teacher)
     for arm in c.arms:
       arms.run_arm(lab, compiled, arm, base, taught)

@@ -50,13 +50,14 @@ def tune(seed: int, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
   )
   few = replace(c, evaluation=replace(c.evaluation, samples=_SAMPLES))
   # No arm here has a teacher; the student stands in its place.
-  compiled = arms.make_programs(few, student, student)
+  compiled = arms.make_programs(c, student, student)
+  model = functions(student.config, c.form)
   lab = Lab(
     config=c,
     mesh=mesh,
     problems=replace(found, evaluation=()),
     model=student.config,
-    evaluate=compiled.evaluate,
+    evaluate=programs.make_evaluator(few, student.chat, model),
     identity={"seed": str(seed)},
     seed=seed,
     workdir=pathlib.Path(flags.FLAGS.workdir) / f"seed-{seed}",
@@ -64,7 +65,6 @@ def tune(seed: int, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
   with jax.set_mesh(mesh):
     base = programs.load_student(c, mesh, student)
     entry = arms.stage1(lab, compiled, "sft_early", base, None)
-  model = functions(student.config, c.form)
   objective = programs.grpo(model, c.grpo, student.chat.vocab_size)
   prompts = found.training["prompts"]
   _, give = kinds.graded(lab, 1, c.grpo, prompts, compiled.rollout)

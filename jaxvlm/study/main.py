@@ -18,15 +18,15 @@ from jaxvlm import config as configs
 from jaxvlm import distributed
 from jaxvlm import lock as locks
 from jaxvlm.plan import topology
-from jaxvlm.rollout import Generate
 from jaxvlm.sharding import MeshConfig, make_mesh
-from jaxvlm.study import checks, planned, record
+from jaxvlm.study import checks, planned, programs, record
 from jaxvlm.study.config import Scale, StudyConfig
 from jaxvlm.study.folders import ModelFolder
 from jaxvlm.study.lab import Lab, identity
 from jaxvlm.study.planned import PlannedStage
 from jaxvlm.study.problems import Problems
 from jaxvlm.train import preemption
+from jaxvlm.train.assemble import functions
 from jaxvlm.train.occupancy import occupied
 
 # `--help` lists the flags of a study with those of its own module.
@@ -69,7 +69,6 @@ class Start:
   def labs(
     self,
     problems: Problems,
-    evaluate: Generate,
     student: ModelFolder,
     *,
     most_stages: int = 2,
@@ -81,7 +80,6 @@ class Start:
 
     Args:
       problems: what is trained on and measured.
-      evaluate: samples the student's answers.
       student: the model that is trained.
       most_stages: stages of the longest arm.
       **others: models that decide results besides, such as a teacher.
@@ -97,6 +95,8 @@ class Start:
         followed_by=self.followed_by,
       )
     known = identity(config, problems, {"student": student, **others})
+    model = functions(student.config, config.form)
+    evaluate = programs.make_evaluator(config, problems.chat, model)
     for seed in range(config.first_seed, config.first_seed + config.seeds):
       yield Lab(
         config=config,

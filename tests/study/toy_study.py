@@ -57,29 +57,26 @@ def train(start: main.Start) -> None:
   c = start.config
   student = folders.read(c.model_dir or assets.folder("nano-base"))
   task, solved = world.task(), world.task(Mixture(("add",)))
-  rows = {
+  given = {
     "traces": solved.rows("sft_traces")[:6],
     "prompts": task.rows("rl_train")[:6],
   }
   measured = [problems.Measured("in_domain", task.rows("validation")[:4], 4)]
-  found = problems.load(c, student.chat, task, rows, measured)
+  found = problems.load(c, student.chat, task, given, measured)
   chat, model = student.chat, functions(student.config, c.form)
   stage = programs.make_stages(c, student.config)
   sft = objectives.sft(model, vocab_size=chat.vocab_size)
   grpo = stage(programs.grpo(model, c.grpo, chat.vocab_size), c.grpo)
   rollout = programs.make_rollout(c, chat, model, c.grpo)
-  evaluate = programs.make_evaluator(c, chat, model)
   base, rows = programs.load_student(c, start.mesh, student), found.training
-  for lab in start.labs(found, evaluate, student):
+  for lab in start.labs(found, student):
     for arm in c.arms:
       entry = kinds.supervised(
         lab, kinds.Place(arm, "sft", 0, "base", arm), c.stages[arm],
-        stage(sft, c.stages[arm]), rows["traces"], base,
-      )  # fmt: skip
+        stage(sft, c.stages[arm]), rows["traces"], base)  # fmt: skip
       end = kinds.reinforced(
         lab, kinds.Place(arm, "grpo", 1, arm), c.grpo, grpo, rows["prompts"],
-        entry, rollout,
-      )  # fmt: skip
+        entry, rollout)  # fmt: skip
       samples.write(lab, f"{arm}/grpo", 2, {"entry": entry, "endpoint": end})
 
 
