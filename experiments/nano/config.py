@@ -27,7 +27,7 @@ def encoder(chat: chats.Chat) -> Encoder:
   )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NanoConfig:
   """One model: its size, its corpus, its training.
 
