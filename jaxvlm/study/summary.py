@@ -40,13 +40,10 @@ def _verdicts(findings: Sequence[Finding]) -> Iterable[str]:
 
 
 def _scores(results: Results) -> Iterable[str]:
-  design, top = results.design, f"pass@{results.top_k}"
-  main, *others = design.problem_sets
-  left_out = {"pass@4", "length", "format"} - {top}
+  main, *others = results.design.problem_sets
   columns = {
-    (main, metric, digits): label
-    for metric, label, _, digits in tables.columns(results, main)
-    if metric not in left_out
+    (main, column.metric, column.digits): column.label
+    for column in tables.few(results)
   }
   columns |= {
     (name, "accuracy", 1): f"{name.replace('_', ' ')}, %" for name in others

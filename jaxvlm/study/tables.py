@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -55,21 +55,17 @@ def spread(
   return report.signless(scale * (max(means) - min(means)), digits)
 
 
-# Metric, its column, how it is scaled and rounded.
-_COLUMNS = (
-  ("accuracy", "accuracy, %", 100.0, 1),
-  ("pass@4", "pass@4, %", 100.0, 1),
-  ("top", "", 100.0, 1),
-  ("entropy", "entropy, nats", 1.0, 3),
-  ("distinct_answers", "distinct answers", 1.0, 2),
-  ("length", "tokens", 1.0, 1),
-  ("format", "format, %", 100.0, 1),
-)
+class Column(NamedTuple):
+  """A metric, its heading, and how it is scaled and rounded."""
+
+  metric: str
+  label: str
+  scale: float
+  digits: int
 
 
 def measurements(results: Results) -> list[Markup]:
   """Returns a table per problem set, and one of seeds."""
-  top = f"pass@{results.top_k}"
   parts = []
   for problem_set, points in results.scores.items():
     if not points:
@@ -98,70 +94,82 @@ def measurements(results: Results) -> list[Markup]:
       )
     )
   if len(results.seeds) > 1:
-    parts.append(_by_seed(results, top))
-  several = results.endpoint_steps
-  parts.append(
-    report.paragraph(
-      "Accuracy is pass@1: the mean over samples "
-      f"({results.tempered('evaluation')}). Entropy is "
-      "that of the whole vocabulary at each completion token of the policy's "
-      "own samples, a token mean within each problem. Distinct answers are "
-      "counted among a problem's samples. "
-      + (
-        "The endpoint is the mean of the evaluations at steps "
-        f"{', '.join(map(str, several))}. "
-        if len(several) > 1
-        else ""
-      )
-      + f"Brackets are 95 % intervals{over(results)}, each by itself.",
-      kind="soft",
-    )
-  )
+    parts.append(_by_seed(results))
+  parts.append(report.paragraph(_explained(results), kind="soft"))
   return parts
+
+
+def _explained(results: Results) -> str:
+  """Returns what the numbers of the tables are."""
+  sentences = {
+    "accuracy": "Accuracy is pass@1: the mean over samples "
+    f"({results.tempered('evaluation')}).",
+    "entropy": "Entropy is that of the whole vocabulary at each completion "
+    "token of the policy's own samples, a token mean within each problem.",
+    "distinct_answers": "Distinct answers are counted among a problem's "
+    "samples.",
+  }
+  shown = {column.metric for column in few(results)}
+  parts = [text for metric, text in sentences.items() if metric in shown]
+  several = results.endpoint_steps
+  if len(several) > 1:
+    steps = ", ".join(map(str, several))
+    parts.append(
+      f"The endpoint is the mean of the evaluations at steps {steps}."
+    )
+  parts.append(f"Brackets are 95 % intervals{over(results)}, each by itself.")
+  return " ".join(parts)
 
 
 def _names(results: Results) -> tuple[str, str]:
   return "arm", results.design.last_name
 
 
-def columns(
-  results: Results, problem_set: str
-) -> list[tuple[str, str, float, int]]:
+def columns(results: Results, problem_set: str) -> list[Column]:
   """Returns the columns of what was measured, whatever the scores' names."""
-  top, known = results.top_k, {"pass@1"}
-  out = []
-  for metric, label, scale, digits in _COLUMNS:
-    if metric == "top":
-      metric, label = f"pass@{top}", f"pass@{top}, %"
-    elif metric == "pass@4" and top <= 4:
-      continue
-    out.append((metric, label, scale, digits))
-    known.add(metric)
-  measured = [
-    name
+  top = results.top_k
+  usual = [
+    Column("accuracy", "accuracy, %", 100.0, 1),
+    Column("pass@4", "pass@4, %", 100.0, 1),
+    Column(f"pass@{top}", f"pass@{top}, %", 100.0, 1),
+    Column("entropy", "entropy, nats", 1.0, 3),
+    Column("distinct_answers", "distinct answers", 1.0, 2),
+    Column("length", "tokens", 1.0, 1),
+    Column("format", "format, %", 100.0, 1),
+  ]
+  if top <= 4:
+    del usual[1]
+  known = {column.metric for column in usual}
+  measured = {
+    name: None
     for by_seed in results.points(problem_set).values()
     for scores in by_seed.values()
     for name in scores
-  ]
-  out += [
-    (name, name, 1.0, 3)
-    for name in dict.fromkeys(measured)
+  }
+  others = [
+    Column(name, name, 1.0, 3)
+    for name in measured
     if name not in known and not is_share(name)
   ]
-  return [column for column in out if column[0] in measured]
+  return [column for column in usual + others if column.metric in measured]
 
 
-def _by_seed(results: Results, top: str) -> Markup:
-  design = results.design
-  metrics = (
-    ("accuracy", "accuracy, %", 100.0, 1),
-    (top, f"{top}, %", 100.0, 1),
-    ("entropy", "entropy, nats", 1.0, 3),
-  )
+def few(results: Results) -> list[Column]:
+  """Returns the main columns of the main set, and scores of other names."""
+  left_out = {"pass@4", "length", "format"} - {f"pass@{results.top_k}"}
+  return [
+    column
+    for column in columns(results, results.design.main_set)
+    if column.metric not in left_out
+  ]
+
+
+def _by_seed(results: Results) -> Markup:
+  design, shown = results.design, few(results)
   rows = []
   for label, name, point in results.moments:
     cells = []
-    for metric, _, scale, digits in metrics:
+    for metric, _, scale, digits in shown:
       found = results.per_seed(point, design.main_set, metric)
       cells.append(
         " · ".join(
@@ -173,7 +181,7 @@ def _by_seed(results: Results, top: str) -> Markup:
       )
     rows.append((label, name, *cells))
   return report.table(
-    (*_names(results), *(label for _, label, _, _ in metrics)),
+    (*_names(results), *(column.label for column in shown)),
     rows,
     caption=f"{design.problem_sets[design.main_set]} problems, seeds "
     f"{', '.join(map(str, results.seeds))} apart",
