@@ -47,9 +47,9 @@ def supervised(
 ) -> Params:
   """Trains on the responses of rows: SFT, and pairs (DPO, SFT-C)."""
   source = lab.source(rows, config, place.number)
-  stage = _stage(place, config, assembly)._replace(
-    inputs=inputs.supervised(lambda start: lab.stream(source, start)),
-    row_ids=source.row_ids,
+  given = inputs.supervised(lambda start: lab.stream(source, start))
+  stage = _stage(place, config, assembly, given)._replace(
+    row_ids=source.row_ids
   )
   return stages.train(lab, stage, params)
 
@@ -66,10 +66,9 @@ def distilled(
 ) -> Params:
   """Trains on the student's own completions, held against a teacher (OPD)."""
   source, key = lab.source(rows, config, place.number), lab.key(place.number)
-  stage = _stage(place, config, assembly)._replace(
-    inputs=inputs.on_policy(lab, source, generate, key),
-    teacher=teacher,
-    row_ids=source.row_ids,
+  given = inputs.on_policy(lab, source, generate, key)
+  stage = _stage(place, config, assembly, given)._replace(
+    teacher=teacher, row_ids=source.row_ids
   )
   return stages.train(lab, stage, params)
 
@@ -85,8 +84,7 @@ def reinforced(
 ) -> Params:
   """Trains on graded groups of the policy's completions (GRPO)."""
   source, given = graded(lab, place.number, config, rows, rollout)
-  stage = _stage(place, config, assembly)._replace(
-    inputs=given,
+  stage = _stage(place, config, assembly, given)._replace(
     # With a carry, the rows of a step are what was complete, not the plan's.
     row_ids=None if config.carry else source.row_ids,
     carry=stages.begin_carry(lab, config),
@@ -103,12 +101,15 @@ def graded(
   return source, inputs.reinforced(lab, source, config, rollout, key)
 
 
-def _stage(place: Place, config: StageConfig, assembly: Assembly) -> Stage:
+def _stage(
+  place: Place, config: StageConfig, assembly: Assembly, given: MakeInputs
+) -> Stage:
   return Stage(
     folder=f"{place.arm}/{place.stage}",
     title=f"{place.arm} · {place.stage}",
     config=config,
     assembly=assembly,
+    inputs=given,
     first=place.first,
     last=place.last,
   )

@@ -55,12 +55,17 @@ class Lab:
 
   def key(self, place: int) -> jax.Array:
     """Returns the key of the stage at a place in its arm, from 0."""
+    if not 0 <= place < self.most_stages:
+      raise ValueError(
+        f"a stage has place {place} in its arm, expected 0 …"
+        f" {self.most_stages - 1}: most_stages is {self.most_stages}"
+      )
     return jax.random.fold_in(root_key(self.seed), place)
 
   @property
   def evaluation_key(self) -> jax.Array:
     """The same for all policies, which pairs their comparison."""
-    return self.key(self.most_stages)
+    return jax.random.fold_in(root_key(self.seed), self.most_stages)
 
   def source(
     self,

@@ -46,7 +46,7 @@ class Stage(NamedTuple):
   title: str
   config: StageConfig
   assembly: Assembly
-  inputs: MakeInputs | None = None
+  inputs: MakeInputs
   teacher: Params | None = None
   row_ids: loop.RowIds | None = None
   first: str | None = None
