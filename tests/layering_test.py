@@ -48,7 +48,7 @@ ONLY = {
   "absl": (
     "jaxvlm.config",
     "jaxvlm.program",
-    "jaxvlm.study.main",
+    "jaxvlm.study",
     "jaxvlm.tools",
     "experiments",
   ),

@@ -52,24 +52,16 @@ def make_programs(
 
 
 def planned(
-  config: StudyConfig, compiled: Programs, teacher: ModelFolder
+  config: StudyConfig, made: Programs, teacher: ModelFolder
 ) -> dict[str, PlannedStage]:
   """Returns what `--plan` compiles: every stage, and what it samples with."""
-  made = compiled.stages
+  steps, taught = made.stages, (teacher.config, config.teacher_form)
+  opd, grpo = config.opd, config.grpo
   return {
-    "sft_early": PlannedStage(Task.SFT, config.sft_early, made["sft_early"]),
-    "sft_over": PlannedStage(Task.SFT, config.sft_over, made["sft_over"]),
-    "opd": PlannedStage(
-      Task.OPD,
-      config.opd,
-      made["opd"],
-      compiled.on_policy,
-      teacher.config,
-      config.teacher_form,
-    ),
-    "grpo": PlannedStage(
-      Task.GRPO, config.grpo, made["grpo"], compiled.rollout
-    ),
+    "sft_early": PlannedStage(Task.SFT, config.sft_early, steps["sft_early"]),
+    "sft_over": PlannedStage(Task.SFT, config.sft_over, steps["sft_over"]),
+    "opd": PlannedStage(Task.OPD, opd, steps["opd"], made.on_policy, *taught),
+    "grpo": PlannedStage(Task.GRPO, grpo, steps["grpo"], made.rollout),
   }
 
 

@@ -123,21 +123,20 @@ def colab() -> StudyConfig:
   """The 3B student on one accelerator: adapters, an 8-bit teacher."""
   # Rank, alpha and rate of the adapters are ours; full fine-tuning of 3B with
   # AdamW would take 12 bytes a weight.
-  stage = StageConfig(
-    steps=100, prompts=8, micro_batches=8, optimizer=_constant(2e-5)
-  )
+  full, adapters = pod(), _constant(2e-5)
+  stage = StageConfig(steps=100, prompts=8, micro_batches=8, optimizer=adapters)
   return replace(
-    pod(),
+    full,
     sft_early=replace(stage, steps=30, evaluate_every=30),
     sft_over=replace(stage, steps=300, evaluate_every=100),
     opd=replace(stage, evaluate_every=50),
-    grpo=GRPOConfig(
+    grpo=replace(
+      full.grpo,  # EasyR1's group and KL term, without its higher clip
       steps=60,
       prompts=8,
-      group=5,  # EasyR1, as the KL term
       micro_batches=8,
-      kl_coef=1e-2,
-      optimizer=_constant(2e-5),
+      clip_high=0.2,
+      optimizer=adapters,
     ),
     evaluation=EvaluationConfig(in_domain=120, out_of_domain=0, prompts=4),
     lora_rank=64,

@@ -82,9 +82,7 @@ def little_to_lose(results: Results, contrasts: Sequence[Contrast]) -> str:
   )
 
 
-def far_below_the_teacher(
-  results: Results, contrasts: Sequence[Contrast]
-) -> str:
+def far_from_teacher(results: Results, contrasts: Sequence[Contrast]) -> str:
   """C7a: the teacher is not reached, and began farther away."""
   base, teacher = (
     results.mean(policy, "in_domain", "accuracy")
@@ -141,7 +139,7 @@ NOTES: dict[str, Note] = {
   "C4": opd_ends_higher,
   "C5": lost_and_not_found,
   "C6": little_to_lose,
-  "C7a": far_below_the_teacher,
+  "C7a": far_from_teacher,
   "C8": too_few_gradients,
   "C9": too_few_problems,
 }

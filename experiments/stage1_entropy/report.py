@@ -130,20 +130,13 @@ def _beside(results: Results) -> Section:
   ]  # fmt: skip
   # As in the paper, whose curve begins after the first steps.
   steps = [s for s in results.steps("opd", "stage1", "in_domain") if s > 0]
-  for at, paper in (
-    (steps[:1], "0.119 (step 55)"),
-    (steps[-1:], "0.115 (step 600)"),
-  ):
-    rows += [
-      (
-        f"OPD entropy at step {step} of Stage 1, nats",
-        paper,
-        tables.level(
-          results, Point("opd", "stage1", step), "in_domain", "entropy"
-        ),
-      )
-      for step in at
-    ]
+  papers = ("begin", "0.119 (step 55)"), ("end", "0.115 (step 600)")
+  for (when, paper), at in zip(papers, (steps[:1], steps[-1:]), strict=True):
+    name, ours = f"OPD entropy, {when} of Stage 1, nats", tables.ABSENT
+    for step in at:
+      name, point = f"{name} (here step {step})", Point("opd", "stage1", step)
+      ours = tables.level(results, point, "in_domain", "entropy")
+    rows.append((name, paper, ours))
   caption = (
     "Paper: Qwen2.5-VL-7B from a 72B teacher, Geometry3K (601 problems) and "
     "MathVista. Here: the models and problems under “How this was run”; "

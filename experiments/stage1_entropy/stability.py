@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from absl import flags
 
 from experiments.stage1_entropy import arms, config, problems
 from jaxvlm import assets, program
@@ -36,7 +35,9 @@ VARIANTS = (
 )
 
 
-def tune(seed: int, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
+def tune(
+  seed: int, folder: pathlib.Path, variants: Sequence[Variant]
+) -> Iterator[dict[str, Any]]:
   """Yields the row of every variant, from one warm start."""
   c, mesh = config.laptop(), make_mesh(MeshConfig())
   student = folders.read(assets.folder("nano-base"))
@@ -60,7 +61,7 @@ def tune(seed: int, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
     evaluate=programs.make_evaluator(few, student.chat, model),
     identity={"seed": str(seed)},
     seed=seed,
-    workdir=pathlib.Path(flags.FLAGS.workdir) / f"seed-{seed}",
+    workdir=folder,
   )
   with jax.set_mesh(mesh):
     base = programs.load_student(c, mesh, student)
@@ -74,19 +75,9 @@ def tune(seed: int, variants: Sequence[Variant]) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-  values = flags.FLAGS
-  stability.collect(pathlib.Path(values.out), values.seed, VARIANTS, tune)
-
-
-def _define_flags() -> None:
-  flags.DEFINE_string(
-    "workdir", "runs/stability", "warm starts; the same one resumes"
-  )
-  flags.DEFINE_string(
-    "out", "experiments/stage1_entropy/results/stability.jsonl", "a row a run"
-  )
-  flags.DEFINE_multi_integer("seed", [10, 11], "may be repeated")
+  stability.run(VARIANTS, tune)
 
 
 if __name__ == "__main__":
-  program.run(main, "stability", define=_define_flags)
+  out = "experiments/stage1_entropy/results/stability.jsonl"
+  program.run(main, "stability", define=lambda: stability.define_flags(out))

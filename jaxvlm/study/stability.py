@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl import flags
 
+from jaxvlm import config as configs
 from jaxvlm.eval import harness
 from jaxvlm.study.config import GRPOConfig
 from jaxvlm.study.inputs import MakeInputs
@@ -25,6 +27,9 @@ from jaxvlm.train import objectives
 from jaxvlm.train.optimizer import OptimizerConfig, decayed
 from jaxvlm.train.step import init_state, make_train_step
 from jaxvlm.typing import Params
+
+# `--help` lists the flags of a command with those of its own module.
+flags.disclaim_key_flags()
 
 
 class Variant(NamedTuple):
@@ -147,28 +152,38 @@ def _adam(rate, given: OptimizerConfig) -> optax.GradientTransformation:
   )
 
 
-def collect(
-  out: pathlib.Path,
-  seeds: Sequence[int],
+def define_flags(out: str) -> None:
+  """Defines the flags of `run`; `out` is the default of --out."""
+  configs.define_path(
+    "workdir", "runs/stability", "warm starts; the same one resumes"
+  )
+  configs.define_path("out", out, "JSON lines, a row a run")
+  flags.DEFINE_multi_integer("seed", [10, 11], "may be repeated")
+
+
+def run(
   variants: Sequence[Variant],
-  rows_of: Callable[[int, Sequence[Variant]], Iterator[dict[str, Any]]],
-) -> list[dict[str, Any]]:
-  """Appends a row a run to a file, prints them and the rate that is chosen.
+  rows_of: Callable[
+    [int, pathlib.Path, Sequence[Variant]], Iterator[dict[str, Any]]
+  ],
+) -> None:
+  """Appends a row a run to --out, prints them and the rate that is chosen.
+
+  Runs found in the file are skipped.
 
   Args:
-    out: JSON lines; runs found in it are skipped.
-    seeds: of the runs.
-    variants: how to train with each of them.
-    rows_of: (seed, variants) -> their rows.
+    variants: how to train with each seed.
+    rows_of: (seed, its folder, variants) -> their rows.
   """
+  out, workdir = map(pathlib.Path, (flags.FLAGS.out, flags.FLAGS.workdir))
   out.parent.mkdir(parents=True, exist_ok=True)
   rows = []
   if out.is_file():
     rows = [json.loads(line) for line in out.read_text().splitlines() if line]
-  for seed in seeds:
+  for seed in flags.FLAGS.seed:
     known = {(r["rate"], r["shuffled"]) for r in rows if r["seed"] == seed}
     rest = [variant for variant in variants if variant not in known]
-    for row in rows_of(seed, rest) if rest else ():
+    for row in rows_of(seed, workdir / f"seed-{seed}", rest) if rest else ():
       rows.append(row)
       with out.open("a") as file:
         file.write(json.dumps(row) + "\n")
@@ -176,7 +191,6 @@ def collect(
   for row in sorted(rows, key=lambda r: (r["shuffled"], -r["rate"], r["seed"])):
     print(_line(row))
   print(f"learning rate chosen: {chosen(rows):g}")
-  return rows
 
 
 def _line(row: Mapping[str, Any]) -> str:
