@@ -32,7 +32,7 @@ ROWS = ("data", "fsdp")
 # slash or its start. The spec names the last axes: what stands before them
 # (the layers of a stack) is never cut, so one table serves layers stacked and
 # unstacked.
-Rules = tuple[tuple[str, P], ...]
+Partition = tuple[tuple[str, P], ...]
 
 # Adafactor's sums over rows or columns are a thousandth of their matrix.
 _FACTORED = re.compile(r"(?:^|/)v_(?:row|col)/")
@@ -98,7 +98,7 @@ def make_mesh(config: MeshConfig, devices: Any = None) -> Mesh:
   )
 
 
-def partition(mesh: Mesh, shapes: PyTree, rules: Rules) -> PyTree:
+def partition(mesh: Mesh, shapes: PyTree, rules: Partition) -> PyTree:
   """Returns a NamedSharding for every leaf of a tree of parameters.
 
   Optimizer states take the rule of the parameter in whose path theirs ends;
@@ -127,13 +127,13 @@ def partition(mesh: Mesh, shapes: PyTree, rules: Rules) -> PyTree:
   )
 
 
-def fallbacks(mesh: Mesh, shapes: PyTree, rules: Rules) -> list[str]:
+def fallbacks(mesh: Mesh, shapes: PyTree, rules: Partition) -> list[str]:
   """Returns what `partition` warns about: path, axis, size."""
   return _specs(mesh, shapes, rules)[1]
 
 
 def _specs(
-  mesh: Mesh | AbstractMesh, shapes: PyTree, rules: Rules
+  mesh: Mesh | AbstractMesh, shapes: PyTree, rules: Partition
 ) -> tuple[PyTree, list[str]]:
   """Returns (a spec for every leaf, descriptions of what does not divide)."""
   compiled = [(re.compile(f"(?:^|.*/)(?:{p})"), spec) for p, spec in rules]
@@ -294,7 +294,7 @@ def fit(shape: tuple[int, ...], *spec: Any) -> P | None:
   return _fit(mesh, shape, tuple(keep(names) for names in spec))
 
 
-def constrain_tree(tree: PyTree, rules: Rules) -> PyTree:
+def constrain_tree(tree: PyTree, rules: Partition) -> PyTree:
   """Returns parameters, gradients or an optimizer state laid out by `rules`.
 
   As `constrain`: nothing happens without a mesh or without rules.
@@ -306,7 +306,7 @@ def constrain_tree(tree: PyTree, rules: Rules) -> PyTree:
   return jax.tree.map(jax.lax.with_sharding_constraint, tree, specs)
 
 
-def collect(rules: Rules, prefix: str, tree: PyTree, dtype: Any) -> PyTree:
+def collect(rules: Partition, prefix: str, tree: PyTree, dtype: Any) -> PyTree:
   """Returns one layer's parameters, whole along `fsdp`, ready to be used.
 
   Kernels travel in the compute type. Their gradients go back the same way, in

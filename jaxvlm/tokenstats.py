@@ -256,9 +256,19 @@ def _put(
   return strided.reshape(x.shape)
 
 
+class _Each(NamedTuple):
+  """One thing for each array that may be differentiated; None: it is not."""
+
+  hidden: Any
+  head: Any
+  temperature: Any
+
+
 def _stats_fwd(hidden, head, temperature, constants, static):
-  # A residual must be arrays: () says that a gradient is wanted, None not.
-  wanted = [() if x.perturbed else None for x in (hidden, head, temperature)]
+  # A residual holds arrays and no flags: an empty tuple stands for "yes".
+  wanted = _Each(
+    *(() if x.perturbed else None for x in (hidden, head, temperature))
+  )
   values = jax.tree.map(
     lambda x: x.value,
     (hidden, head, temperature, constants),
@@ -276,17 +286,14 @@ def _stats_bwd(static, residuals, cotangents):
   cotangents = TokenStats(
     *(None if isinstance(ct, zero) else ct for ct in cotangents)
   )
-  like = (
-    jax.ShapeDtypeStruct(hidden.shape, hidden.dtype),
-    jax.ShapeDtypeStruct(head.shape, jnp.float32),
-    jax.ShapeDtypeStruct((), jnp.float32),
-  )
-  empty = tuple(
-    None if want is None else jnp.zeros(x.shape, x.dtype)
-    for want, x in zip(wanted, like, strict=True)
-  )
-  if empty[1] is not None:
-    empty = (empty[0], headlayout.by_words(empty[1]), empty[2])
+  start = _Each(None, None, None)
+  if wanted.hidden is not None:
+    start = start._replace(hidden=jnp.zeros(hidden.shape, hidden.dtype))
+  if wanted.head is not None:
+    sums = headlayout.by_words(jnp.zeros(head.shape, jnp.float32))
+    start = start._replace(head=sums)
+  if wanted.temperature is not None:
+    start = start._replace(temperature=jnp.zeros((), jnp.float32))
 
   def body(j, sums):
     take = functools.partial(
@@ -319,12 +326,12 @@ def _stats_bwd(static, residuals, cotangents):
       x = headlayout.laid_out(x, headlayout.TOKENS + headlayout.WIDTH, ())
       x = jnp.where(keep, x, 0).astype(hidden.dtype)
       d_hidden = _put(d_hidden, x, j, constants.order, static.count)
-    return d_hidden, d_head, d_temperature
+    return _Each(d_hidden, d_head, d_temperature)
 
   if static.count == 1:
-    sums = body(0, empty)
+    sums = body(0, start)
   else:
-    sums = jax.lax.fori_loop(0, constants.rounds, body, empty)
+    sums = jax.lax.fori_loop(0, constants.rounds, body, start)
   d_hidden, d_head, d_temperature = sums
   if d_head is not None:
     d_head = headlayout.by_width(d_head).astype(head.dtype)

@@ -31,7 +31,7 @@ from jaxvlm.models.flops import Flops, Shapes
 from jaxvlm.models.folder import fingerprint
 from jaxvlm.models.inputs import batch_from_hf
 from jaxvlm.models.qwen2_5_vl.presets import nano
-from jaxvlm.sharding import Rules
+from jaxvlm.sharding import Partition
 from jaxvlm.typing import Batch, Model, Params
 
 __all__ = [
@@ -126,7 +126,7 @@ def init_sharded(
   return jax.jit(start, out_shardings=places)(key)
 
 
-def partition_rules(config: Any) -> Rules:
+def partition_rules(config: Any) -> Partition:
   """Returns how the parameters of a configuration are cut."""
   return family_of(config).rules
 

@@ -13,7 +13,7 @@ import jax
 
 from jaxvlm.models import names
 from jaxvlm.models.decoder import Decoder
-from jaxvlm.sharding import Rules
+from jaxvlm.sharding import Partition
 from jaxvlm.typing import Params
 
 
@@ -56,7 +56,7 @@ class Family:
   decoder: Callable[[Any], Decoder]
   init: Callable[[Any, jax.Array], Params]
   table: names.Table
-  rules: Rules
+  rules: Partition
   presets: Mapping[str, Any]
   tower: Tower | None = None
 

@@ -16,14 +16,14 @@ import jax
 from jax.sharding import PartitionSpec as P
 
 from jaxvlm import sharding
-from jaxvlm.sharding import ROWS, Rules, constrain
+from jaxvlm.sharding import ROWS, Partition, constrain
 
 UNSTACKED = r"(?:\d+/)?"  # unstacked layers are numbered
 KERNEL = "/kernel(?:_int8)?"
 _LAYER = f"model/layers/{UNSTACKED}"
 
 
-def matrices(*, reads: str, writes: str) -> Rules:
+def matrices(*, reads: str, writes: str) -> Partition:
   """Returns the rules of matrices and of their adapters.
 
   Args:
@@ -42,12 +42,12 @@ def matrices(*, reads: str, writes: str) -> Rules:
   )
 
 
-def vectors(part: str) -> Rules:
+def vectors(part: str) -> Partition:
   """Returns the rule of norms, biases, and the scales of int8 columns."""
   return ((f"{part}/.*/(?:weight|bias|kernel_scale|lora_scale)", P()),)
 
 
-RULES: Rules = (
+RULES: Partition = (
   # The vocabulary over `tensor`: logits and their softmax stay cut.
   ("model/embed_tokens", P("tensor", "fsdp")),
   ("model/lm_head", P("fsdp", "tensor")),

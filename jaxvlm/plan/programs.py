@@ -197,7 +197,7 @@ def rollout_program(generate: Generate, s: Setting, mesh: Mesh) -> Program:
   )
 
 
-def _placed(mesh: Mesh, tree: PyTree, rules: sharding.Rules) -> PyTree:
+def _placed(mesh: Mesh, tree: PyTree, rules: sharding.Partition) -> PyTree:
   """Returns shapes with the shardings of a model's partition table."""
   return _with(tree, sharding.partition(mesh, tree, rules))
 

@@ -9,7 +9,7 @@ from jax import Array
 
 from jaxvlm.rollout.policy import make_policy
 from jaxvlm.sampling import (
-  Rules,
+  Decoding,
   Samples,
   Sampling,
   completion_keys,
@@ -84,7 +84,7 @@ def make_rules(
   pad_id: int,
   vocab_size: int,
   ends: np.ndarray | None = None,
-) -> Rules:
+) -> Decoding:
   """Returns the sampler's rules.
 
   Args: as `make_generate`.
@@ -112,7 +112,7 @@ def make_rules(
       f"ends has shape {ends.shape}, expected (states, {vocab_size}): build it"
       " with the tokenizer whose size is vocab_size"
     )
-  return Rules(sampling, max_new_tokens, pad_id, ends)
+  return Decoding(sampling, max_new_tokens, pad_id, ends)
 
 
 def need(ok: bool, name: str, found: int) -> None:

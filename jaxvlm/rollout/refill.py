@@ -24,9 +24,9 @@ from jaxvlm.models.cache import Prefix
 from jaxvlm.rollout.generate import make_rules, need
 from jaxvlm.rollout.policy import Policy, make_policy
 from jaxvlm.sampling import (
+  Decoding,
   Draw,
   Lanes,
-  Rules,
   Samples,
   begin,
   completion_keys,
@@ -206,7 +206,7 @@ class _Job(NamedTuple):
   pool: Prefix
   keys: Array
   slots: Slots
-  rules: Rules
+  rules: Decoding
   resumes: bool
 
   def run(self, out: Samples, enough: int | None) -> Samples:

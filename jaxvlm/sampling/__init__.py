@@ -3,8 +3,8 @@
 from jaxvlm.sampling.draw import Draw, completion_keys, draw, root_key
 from jaxvlm.sampling.logits import Sampling, truncate
 from jaxvlm.sampling.loop import (
+  Decoding,
   Lanes,
-  Rules,
   Samples,
   begin,
   end_tokens,
@@ -15,9 +15,9 @@ from jaxvlm.sampling.loop import (
 )
 
 __all__ = [
+  "Decoding",
   "Draw",
   "Lanes",
-  "Rules",
   "Samples",
   "Sampling",
   "begin",

@@ -46,7 +46,7 @@ class Samples(NamedTuple):
   slot_steps: Array | int = 0
 
 
-class Rules(NamedTuple):
+class Decoding(NamedTuple):
   """How tokens are drawn and when a completion ends; static.
 
   Attributes:
@@ -94,7 +94,7 @@ class Lanes(NamedTuple):
   done: Array
 
 
-def begin(keys: Array, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
+def begin(keys: Array, logits: Array, rules: Decoding) -> tuple[Lanes, Draw]:
   """Draws the first token of every completion.
 
   Args:
@@ -107,7 +107,9 @@ def begin(keys: Array, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
   return _advance(lanes, logits, rules)
 
 
-def _advance(lanes: Lanes, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
+def _advance(
+  lanes: Lanes, logits: Array, rules: Decoding
+) -> tuple[Lanes, Draw]:
   """Draws one token of every running lane; 0 and `pad_id` in the others."""
   new = draw(lanes.keys, logits, lanes.lengths, rules.sampling)
   live = ~lanes.done
@@ -121,13 +123,13 @@ def _advance(lanes: Lanes, logits: Array, rules: Rules) -> tuple[Lanes, Draw]:
   return lanes, new._replace(tokens=tokens)
 
 
-def follow(states: Array, tokens: Array, live: Array, rules: Rules) -> Array:
+def follow(states: Array, tokens: Array, live: Array, rules: Decoding) -> Array:
   """Returns the automaton's states after one more token of the live lanes."""
   after = jnp.asarray(rules.ends)[states, tokens].astype(jnp.int32)
   return jnp.where(live, after, states)
 
 
-def reached(states: Array, rules: Rules) -> Array:
+def reached(states: Array, rules: Decoding) -> Array:
   """Returns bool: the automaton is at its end."""
   return states == rules.ends.shape[0] - 1
 
@@ -162,7 +164,7 @@ def run_segment(
   decode: Decode,
   lanes: Lanes,
   cache: Any,
-  rules: Rules,
+  rules: Decoding,
   *,
   steps: int,
   first: Array | int = 0,
@@ -206,7 +208,7 @@ def run_segment(
 
 
 def sample_loop(
-  decode: Decode, logits: Array, cache: Any, keys: Array, rules: Rules
+  decode: Decode, logits: Array, cache: Any, keys: Array, rules: Decoding
 ) -> Samples:
   """Draws completions until all have ended or are full.
 

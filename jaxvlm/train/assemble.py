@@ -20,7 +20,7 @@ from jaxvlm import models
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.models.remat import Remat
-from jaxvlm.sharding import Rules
+from jaxvlm.sharding import Partition
 from jaxvlm.train import freeze
 from jaxvlm.train.optimizer import (
   OptimizerConfig,
@@ -28,8 +28,8 @@ from jaxvlm.train.optimizer import (
   master_params,
 )
 from jaxvlm.train.step import (
+  BatchTotals,
   Objective,
-  Survey,
   Totals,
   TrainState,
   init_state,
@@ -151,11 +151,11 @@ class Assembly(NamedTuple):
 
 def assemble(
   objective: Objective,
-  totals: Totals | Survey,
+  totals: Totals | BatchTotals,
   form: Form,
   optimizer: OptimizerConfig,
   *,
-  rules: Rules,
+  rules: Partition,
   reference: Reference = Reference.NONE,
   minibatches: int = 1,
   micro_batches: int = 1,
@@ -179,7 +179,7 @@ def assemble(
     objective = freeze.with_base_as_reference(objective)
   if form.untrained:
     objective = freeze.with_frozen(objective)
-    if isinstance(totals, Survey):
+    if isinstance(totals, BatchTotals):
       totals = totals._replace(measure=freeze.with_frozen(totals.measure))
   update = make_optimizer(optimizer)
 

@@ -91,7 +91,8 @@ def with_frozen(function: Callable[..., Any]) -> Callable[..., Any]:
   the rest completes it too, and lies in memory once.
 
   Args:
-    function: (params, frozen, …): an `Objective`, or a `Survey`'s `measure`.
+    function: (params, frozen, …): an `Objective`, or what a `BatchTotals`
+      measures with.
   """
 
   def partial(trainable, frozen, *rest):

@@ -15,7 +15,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -141,23 +141,11 @@ def run(
     keep_best=schedule.keep_best,
   )
   with _alone(workdir) as lock:
-    if checkpoints.committed():  # this state is not needed: make room for that
-      state = _given_back(state)
-    restored = checkpoints.restore(state)  # to the devices where it lies
-    if restored is not None and restored.step > schedule.steps:
-      raise ValueError(
-        f"{workdir} was trained to step {restored.step}, and {name} is to end"
-        f" at step {schedule.steps}: a run can be lengthened, not shortened;"
-        " ask for as many steps, or choose another folder"
-      )
-    start = 0
-    if restored is not None:
-      start, state = restored.step, restored.state
-      logging.info("%s: resumed at step %d of %d", name, start, schedule.steps)
-    unevaluated = restored.extra.get("unevaluated") if restored else None
+    begin = _resume(workdir, name, checkpoints, state, schedule.steps)
+    start, state = begin.step, begin.state
     with _explained(workdir):
-      _open(workdir, start if restored is not None else -1, bool(unevaluated))
-    if start >= schedule.steps and restored is not None and not unevaluated:
+      _open(workdir, begin)
+    if start >= schedule.steps and not begin.fresh and begin.owed is None:
       return state
     counter = CompileCounter()
     with (
@@ -167,9 +155,9 @@ def run(
       preemption.Preemption() as notice,
       _journal(workdir, schedule, name, lock) as journal,
     ):
-      if unevaluated:  # the notice came before the evaluation of this step
+      if begin.owed is not None:
         assert evaluate is not None
-        record = unevaluated | dict(evaluate(start, state.trainable))
+        record = begin.owed | dict(evaluate(start, state.trainable))
         journal.write(start, record)
         if score:
           checkpoints.rank(start, score(record))
@@ -180,10 +168,10 @@ def run(
       alarm = drift.Alarm(drift_bounds, known)
       next_inputs = make_inputs(start)
       skipped = float(state.guard.skipped_total)
-      if restored is None and evaluate is not None and schedule.evaluate_every:
+      if begin.fresh and evaluate is not None and schedule.evaluate_every:
         journal.write(0, evaluate(0, state.trainable))
       for step in range(start, schedule.steps):
-        begin = time.perf_counter()
+        asked = time.perf_counter()
         inputs, carry, logged = next_inputs(step, state.trainable, state.carry)
         state = state._replace(carry=carry)
         ready = time.perf_counter()
@@ -195,11 +183,11 @@ def run(
         skipped = metrics["guard/skipped"]
         record: dict[str, Any] = {**metrics, **logged}
         record |= alarm.check(step + 1, metrics)
-        record["time/inputs_s"] = ready - begin
+        record["time/inputs_s"] = ready - asked
         record["time/update_s"] = end - ready
         record["time/compiles"] = counter.count
         if "batch/tokens" in logged:
-          record["time/tokens_per_s"] = logged["batch/tokens"] / (end - begin)
+          record["time/tokens_per_s"] = logged["batch/tokens"] / (end - asked)
         if lock is not None:
           lock.check()
         done = step + 1
@@ -224,6 +212,52 @@ def run(
       if notice.noticed():
         raise SystemExit(preemption.EXIT_CODE)
     return state
+
+
+class _Begin(NamedTuple):
+  """Where a run begins.
+
+  Attributes:
+    step: steps that are taken already.
+    state: after them.
+    fresh: nothing was restored.
+    owed: what is known of the last of these steps, where SIGTERM came before
+      its evaluation, which this start makes; else None.
+  """
+
+  step: int
+  state: TrainState
+  fresh: bool = True
+  owed: Mapping[str, float] | None = None
+
+
+def _resume(
+  workdir: pathlib.Path,
+  name: str,
+  checkpoints: Checkpoints,
+  state: TrainState,
+  steps: int,
+) -> _Begin:
+  """Returns the newest whole checkpoint, or the start.
+
+  Raises:
+    ValueError: the run went further than to `steps` already.
+  """
+  if checkpoints.committed():
+    # Its memory goes to the state that is read in its place.
+    state = _given_back(state)
+  restored = checkpoints.restore(state)  # to the devices where it lies
+  if restored is None:
+    return _Begin(0, state)
+  if restored.step > steps:
+    raise ValueError(
+      f"{workdir} was trained to step {restored.step}, and {name} is to end"
+      f" at step {steps}: a run can be lengthened, not shortened; ask for as"
+      " many steps, or choose another folder"
+    )
+  logging.info("%s: resumed at step %d of %d", name, restored.step, steps)
+  owed = restored.extra.get("unevaluated") or None
+  return _Begin(restored.step, restored.state, False, owed)
 
 
 class _Silent:
@@ -265,14 +299,12 @@ def _alone(workdir: pathlib.Path) -> Iterator[Lock | None]:
     yield lock
 
 
-def _open(workdir: pathlib.Path, step: int, again: bool) -> None:
-  """Makes the folder, sees that it can be written, cuts logs to `step`.
+def _open(workdir: pathlib.Path, begin: _Begin) -> None:
+  """Makes the folder, sees that it can be written, cuts its logs.
 
-  Args:
-    workdir: the folder.
-    step: the last one that stays.
-    again: its record is still to be written, and goes if an earlier start that
-      saved nothing has written it.
+  Records of steps that were taken stay, but not of one whose evaluation is
+  owed: its record is written with it, and an earlier start that saved nothing
+  may have done so.
   """
   if not distributed.is_writer():
     return
@@ -280,8 +312,10 @@ def _open(workdir: pathlib.Path, step: int, again: bool) -> None:
   probe = workdir / ".writable"
   probe.write_bytes(b"x")
   probe.unlink()
-  journals.truncate(workdir / "metrics.jsonl", step - again)
-  skips.truncate(workdir / skips.NAME, step)
+  last = -1 if begin.fresh else begin.step
+  owed = begin.owed is not None
+  journals.truncate(workdir / "metrics.jsonl", last - 1 if owed else last)
+  skips.truncate(workdir / skips.NAME, last)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from jaxvlm import sharding
 from jaxvlm.metrics import Metric
 from jaxvlm.sharding import (
   ROWS,
-  Rules,
+  Partition,
   check_rows,
   constrain,
   constrain_tree,
@@ -36,7 +36,7 @@ Objective = Callable[
 Totals = Callable[[PyTree], PyTree]
 
 
-class Survey(NamedTuple):
+class BatchTotals(NamedTuple):
   """Totals that only the model can tell, such as a mean of the whole batch.
 
   Attributes:
@@ -73,7 +73,7 @@ def init_state(
   trainable: Params,
   optimizer: optax.GradientTransformation,
   *,
-  rules: Rules = (),
+  rules: Partition = (),
 ) -> TrainState:
   """Returns the state before the first step; copies the parameters.
 
@@ -96,7 +96,9 @@ def _start(trainable, optimizer, rules) -> TrainState:
   return _laid_out(state, rules)
 
 
-def state_sharding(mesh: Mesh, state: TrainState, rules: Rules) -> TrainState:
+def state_sharding(
+  mesh: Mesh, state: TrainState, rules: Partition
+) -> TrainState:
   """Returns a NamedSharding for every leaf of a state, abstract or not."""
   whole = NamedSharding(mesh, PartitionSpec())
   return TrainState(
@@ -108,7 +110,7 @@ def state_sharding(mesh: Mesh, state: TrainState, rules: Rules) -> TrainState:
   )
 
 
-def _laid_out(state: TrainState, rules: Rules) -> TrainState:
+def _laid_out(state: TrainState, rules: Partition) -> TrainState:
   """Returns the state in the layout of `state_sharding`, inside a program."""
   return state._replace(
     step=constrain(state.step),
@@ -150,12 +152,12 @@ def split(tree: PyTree, count: int, parts: str = "micro-batches") -> PyTree:
 
 def make_train_step(
   objective: Objective,
-  totals: Totals | Survey,
+  totals: Totals | BatchTotals,
   optimizer: optax.GradientTransformation,
   *,
   minibatches: int = 1,
   micro_batches: int = 1,
-  rules: Rules = (),
+  rules: Partition = (),
   norm_depth: int = 0,
 ) -> Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict]]:
   """Returns a jitted step (state, frozen, batch) -> (state, metrics).
@@ -175,7 +177,7 @@ def make_train_step(
   Args:
     objective: the loss; its gradient is taken in its first argument.
     totals: normalizers of the whole batch, handed to every micro-batch; a
-      Survey where they depend on the parameters.
+      BatchTotals where they depend on the parameters.
     optimizer: what turns gradients into updates.
     minibatches: optimizer steps on one batch, on equal parts along the
       prompts.
@@ -187,19 +189,21 @@ def make_train_step(
       the tree (2: "visual/blocks"); 0 logs none.
   """
 
-  survey = totals if isinstance(totals, Survey) else Survey(totals, None)
+  whole_batch = (
+    totals if isinstance(totals, BatchTotals) else BatchTotals(totals, None)
+  )
 
   def gradients(trainable, frozen, batch):
-    whole = survey.totals(batch)
+    whole = whole_batch.totals(batch)
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
     if micro_batches == 1:
       (loss, stats), grads = value_and_grad(trainable, frozen, batch, whole)
       return loss, stats, constrain_tree(grads, rules)
     parts = split(batch, micro_batches)
     first = jax.tree.map(lambda x: x[0], parts)
-    if survey.measure is not None:
+    if whole_batch.measure is not None:
       shares = jax.lax.map(
-        lambda part: survey.measure(trainable, frozen, part), parts
+        lambda part: whole_batch.measure(trainable, frozen, part), parts
       )
       whole = jax.tree.map(lambda x: jnp.sum(x, 0), shares)
     shapes = jax.eval_shape(value_and_grad, trainable, frozen, first, whole)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvlm import distributed, sharding
-from jaxvlm.sharding import Rules
+from jaxvlm.sharding import Partition
 from jaxvlm.train import checkpoint
 from jaxvlm.train import manifest as manifests
 from jaxvlm.typing import Params
@@ -21,7 +21,7 @@ _PREFIX = "trainable/"  # of `TrainState`, in the manifest's names
 def load_trained(
   folder: pathlib.Path,
   mesh: jax.sharding.Mesh,
-  rules: Rules,
+  rules: Partition,
   *,
   step: int | None = None,
 ) -> tuple[int, dict[str, str], Params]:

@@ -8,7 +8,7 @@ import pytest
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.rollout import Slots, make_generate, make_refill
 from jaxvlm.rollout.refill import Assignment, _Job, assign, complete
-from jaxvlm.sampling import Rules, Samples, Sampling
+from jaxvlm.sampling import Decoding, Samples, Sampling
 from tests import tiny
 
 GROUP, LENGTH = 5, 13
@@ -248,7 +248,7 @@ def test_a_resumed_completion_knows_how_much_of_a_stop_it_has_written():
   """The state behind its tokens, whatever stands behind them."""
   rng = np.random.default_rng(0)
   ends = rng.integers(0, 4, (5, tiny.VOCAB)).astype(np.uint8)
-  rules = Rules(Sampling(), LENGTH, tiny.PAD, ends)
+  rules = Decoding(Sampling(), LENGTH, tiny.PAD, ends)
   tokens = rng.integers(0, tiny.VOCAB, (6, 3, LENGTH)).astype(np.int32)
   lengths = rng.integers(0, LENGTH, (6, 3)).astype(np.int32)
   lengths[0] = 0, 1, LENGTH - 1

@@ -9,7 +9,7 @@ import pytest
 from scipy import special, stats
 
 from jaxvlm.sampling import (
-  Rules,
+  Decoding,
   Sampling,
   completion_keys,
   end_tokens,
@@ -53,7 +53,7 @@ def run(
   n = table.shape[0]
   first = jnp.broadcast_to(table[:, None, 1], (n, group, V))
   keys = completion_keys(jax.random.key(key), jnp.asarray(ids), group)
-  rules = Rules(sampling, length, PAD, end_tokens(eos, V))
+  rules = Decoding(sampling, length, PAD, end_tokens(eos, V))
   return sample_loop(read, first, table, keys, rules)
 
 

@@ -7,13 +7,13 @@ from jax.sharding import PartitionSpec as P
 from jaxvlm import sharding
 from jaxvlm.models import partition
 from jaxvlm.models.partition import KERNEL, UNSTACKED
-from jaxvlm.sharding import Rules
+from jaxvlm.sharding import Partition
 
 _BLOCK = f"visual/blocks/{UNSTACKED}"
 # One matrix makes q, k and v: a cut of its columns would not follow heads.
 _MIXED = f"{_BLOCK}qkv"
 
-RULES: Rules = (
+RULES: Partition = (
   *partition.RULES,
   ("visual/patch_embed" + KERNEL, P(None, "fsdp")),
   *partition.matrices(

@@ -12,7 +12,7 @@ from jaxvlm.train.objectives.inputs import (
   policy_metrics,
   require_pairs,
 )
-from jaxvlm.train.step import Objective, Survey
+from jaxvlm.train.step import BatchTotals, Objective
 from jaxvlm.typing import Batch, Model, Params, PyTree
 
 
@@ -93,7 +93,7 @@ def sft_c(
   return objective
 
 
-def sft_c_totals(model: Model, *, vocab_size: int) -> Survey:
+def sft_c_totals(model: Model, *, vocab_size: int) -> BatchTotals:
   """Returns the totals of `sft_c`: exact under micro-batches.
 
   Whether the hinge is open is known after all negatives have been read. With
@@ -113,4 +113,4 @@ def sft_c_totals(model: Model, *, vocab_size: int) -> Survey:
     nll = -jnp.sum(jnp.where(rejected.mask, stats.logprobs, 0.0))
     return totals(batch)._replace(negative_nll=nll)
 
-  return Survey(totals, measure)
+  return BatchTotals(totals, measure)
