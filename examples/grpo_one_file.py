@@ -17,7 +17,7 @@ import optax
 from jaxvlm import assets, losses, models
 from jaxvlm.data import chat as chats
 from jaxvlm.data.images import PixelBudget
-from jaxvlm.data.plan import Plan
+from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import Bucket, Encoder, make_batch
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling

@@ -1,10 +1,10 @@
-"""How a mesh shares a vocabulary: words over devices, not tokens.
+"""How a mesh shares a vocabulary: its columns over devices, not the tokens.
 
-Every device has its own words for the tokens of all its neighbors, not all
-words for its own tokens. So no device ever holds a head or its gradient, and
-what travels are hidden states: of 7B on 64 chips a fifth of what the head's
-float32 gradient would be, let alone once a chunk. The axes are those of
-`jaxvlm.sharding`; without a mesh nothing here does anything.
+Every device has some columns of the head for the tokens of all its neighbors,
+not all columns for its own tokens. So no device ever holds a head or its
+gradient, and what travels are hidden states: of 7B on 64 chips a fifth of what
+the head's float32 gradient would be, let alone once a chunk. The axes are those
+of `jaxvlm.sharding`; without a mesh nothing here does anything.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 TOKENS = ("data",)
-WORDS = ("tensor", "fsdp")
+VOCAB = ("tensor", "fsdp")
 WIDTH = ("fsdp",)  # where parameters are cut, and their gradients wanted
 
 
@@ -37,25 +37,25 @@ def _auto_axes() -> dict[str, int]:
   return {name: size for name, size, kind in axes if kind == auto}
 
 
-def by_words(head: Array) -> Array:
-  """Lays a head [D, V] out by words, whole along the width.
+def by_vocabulary(head: Array) -> Array:
+  """Lays a head [D, V] out by columns, whole along the width.
 
   Left alone, the partitioner may sum logits over a split width instead, once
   a chunk.
   """
-  return laid_out(head, (), WORDS)
+  return laid_out(head, (), VOCAB)
 
 
 def by_width(head: Array) -> Array:
   """Lays a gradient [D, V] out as parameters are.
 
-  Only pieces of one size can change places; of others, the partitioner would
-  first collect all on every device.
+  Columns are padded so that all devices exchange pieces of one size; with
+  unequal ones the partitioner gathers the whole head on every device first.
   """
-  if parts(WORDS) == 1:
+  if parts(VOCAB) == 1:
     return head
   vocab = head.shape[1]
-  x = by_words(jnp.pad(head, ((0, 0), (0, -vocab % parts(WORDS)))))
+  x = by_vocabulary(jnp.pad(head, ((0, 0), (0, -vocab % parts(VOCAB)))))
   return laid_out(x, WIDTH, ("tensor",))[:, :vocab]
 
 
@@ -67,7 +67,7 @@ def laid_out(x: Array, rows: tuple[str, ...], columns: tuple[str, ...]):
   if devices() == 1:
     return x
   auto = _auto_axes()
-  known = any(name in auto for name in WORDS)
+  known = any(name in auto for name in VOCAB)
 
   def fit(names):
     if not known:

@@ -345,7 +345,8 @@ def _whole(x: jax.Array, piece: P, whole: P, dtype: Any) -> jax.Array:
   lay_out = jax.lax.with_sharding_constraint
 
   def forward(_, x):
-    # Both ends are said, or the type might change after the journey.
+    # Constrain the cast array before and after the gather; else XLA may gather
+    # float32 and cast afterwards.
     return lay_out(lay_out(x.astype(dtype), piece), whole)
 
   def backward(_, grad):

@@ -158,7 +158,7 @@ def _chunk_size(tokens: int, width: int, vocab: int, sides: int) -> int:
   by_bytes = _CHUNK_BYTES // (4 * logits)
   # A large head's gradient is in memory anyway, and every chunk reads and
   # writes all of it: a quarter more memory saves most of that traffic.
-  by_head = width // (4 * sides * headlayout.parts(headlayout.WORDS))
+  by_head = width // (4 * sides * headlayout.parts(headlayout.VOCAB))
   return max(128, max(by_bytes, by_head) // 128 * 128)
 
 
@@ -223,10 +223,10 @@ def _logits(hidden, head, temperature, constants, static, j):
       jnp.where(keep[:, None], x, 0), headlayout.TOKENS, ()
     )
     z = (
-      _einsum("cd,dv->cv", x, headlayout.by_words(w.astype(x.dtype)))
+      _einsum("cd,dv->cv", x, headlayout.by_vocabulary(w.astype(x.dtype)))
       / temperature
     )
-    return headlayout.laid_out(z, headlayout.TOKENS, headlayout.WORDS)
+    return headlayout.laid_out(z, headlayout.TOKENS, headlayout.VOCAB)
 
   z = product(hidden, head)
   if constants.teacher_head is None:
@@ -290,7 +290,7 @@ def _stats_bwd(static, residuals, cotangents):
   if wanted.hidden is not None:
     start = start._replace(hidden=jnp.zeros(hidden.shape, hidden.dtype))
   if wanted.head is not None:
-    sums = headlayout.by_words(jnp.zeros(head.shape, jnp.float32))
+    sums = headlayout.by_vocabulary(jnp.zeros(head.shape, jnp.float32))
     start = start._replace(head=sums)
   if wanted.temperature is not None:
     start = start._replace(temperature=jnp.zeros((), jnp.float32))
@@ -319,9 +319,11 @@ def _stats_bwd(static, residuals, cotangents):
       x = headlayout.laid_out(
         jnp.where(keep, take(hidden), 0), headlayout.TOKENS, ()
       )
-      d_head += headlayout.by_words(_einsum("cd,cv->dv", x, dz))
+      d_head += headlayout.by_vocabulary(_einsum("cd,cv->dv", x, dz))
     if d_hidden is not None:
-      x = _einsum("cv,dv->cd", dz, headlayout.by_words(head.astype(dz.dtype)))
+      x = _einsum(
+        "cv,dv->cd", dz, headlayout.by_vocabulary(head.astype(dz.dtype))
+      )
       # Summed over words, and back to the devices that asked.
       x = headlayout.laid_out(x, headlayout.TOKENS + headlayout.WIDTH, ())
       x = jnp.where(keep, x, 0).astype(hidden.dtype)

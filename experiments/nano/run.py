@@ -29,7 +29,7 @@ from jaxvlm.data import (
   processor,
   tokenizer,
 )
-from jaxvlm.data.plan import Plan
+from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import Survey
 from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.study import inputs

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import grain
 
 from jaxvlm.data import rows
-from jaxvlm.data.plan import Plan
+from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import Encoder, HostBatch, Survey
 
 

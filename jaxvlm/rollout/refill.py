@@ -83,6 +83,12 @@ class Assignment(NamedTuple):
 def assign(before: Assignment, done: Array, wanted: Array) -> Assignment:
   """Hands completions to free slots.
 
+  Two rows of two slots, three prompts, two completions of each. At first all
+  slots are free: row 0 takes prompt 0, row 1 prompt 1, and each begins both
+  completions. When both of row 0 have ended, prompt 0 has none left to hand
+  out, so row 0 takes prompt 2 and begins both of its. When row 1 has ended,
+  no prompt waits: it helps the one with most completions left, if any has.
+
   Args:
     before: the last assignment.
     done: bool[R, W] slots whose completion has ended, or that have none.
@@ -94,17 +100,17 @@ def assign(before: Assignment, done: Array, wanted: Array) -> Assignment:
   idle = done.all(axis=1) & (rest <= 0)
   # Idle rows take waiting prompts in order; when none waits, those with most
   # completions left, so that the last prompts are served by several rows.
-  place = jnp.cumsum(idle) - 1
-  fresh_prompt = before.waiting + place
-  behind = place - jnp.maximum(n - before.waiting, 0)
-  needy = jnp.argsort(-left, stable=True)[jnp.clip(behind, 0, n - 1)]
-  taken = jnp.where(fresh_prompt < n, fresh_prompt, needy)
+  idle_rank = jnp.cumsum(idle) - 1
+  next_prompt = before.waiting + idle_rank
+  overflow = idle_rank - jnp.maximum(n - before.waiting, 0)
+  by_need = jnp.argsort(-left, stable=True)[jnp.clip(overflow, 0, n - 1)]
+  taken = jnp.where(next_prompt < n, next_prompt, by_need)
   prompt = jnp.where(idle, taken, before.prompt)
   waiting = jnp.minimum(before.waiting + idle.sum(), n)
   # Free slots of one prompt are numbered over all rows that serve it.
   same = prompt[:, None] == prompt[None, :]
-  ahead = jnp.tril(same, -1) @ done.sum(axis=1)
-  number = ahead[:, None] + jnp.cumsum(done, axis=1) - 1
+  free_in_rows_before = jnp.tril(same, -1) @ done.sum(axis=1)
+  number = free_in_rows_before[:, None] + jnp.cumsum(done, axis=1) - 1
   turn = before.started[prompt][:, None] + number
   fresh = done & (turn < wanted[prompt][:, None])
   return Assignment(
@@ -283,29 +289,22 @@ class _Job(NamedTuple):
     if self.resumes:
       old, lengths = s.out.tokens[who], s.out.mask[who].sum(-1)
       known = lengths > 0
-      resumed = self.resume(old, lengths)
-      new = Lanes(
-        keys,
-        *(
-          jnp.where(known, a, b) for a, b in zip(resumed, new[1:], strict=True)
-        ),
-      )
+      new = self.resume(keys, old, lengths).where(known, new)
       past = jnp.maximum(lengths - 1, 0)  # the last token is not read yet
       begun, again = at.fresh & ~known, at.fresh & known
       own = jax.lax.cond(
         again.any(), lambda: self.reread(prefix, own, old, again), lambda: own
       )
 
-    def choose(new, old):
-      return jnp.where(at.fresh, new, old)
-
-    lanes = Lanes(keys, *map(choose, new[1:], s.lanes[1:]))
-    prefix = prefix._replace(own=own, own_length=choose(past, s.own_length))
+    prefix = prefix._replace(
+      own=own, own_length=jnp.where(at.fresh, past, s.own_length)
+    )
+    lanes = new.where(at.fresh, s.lanes)
     zero = jnp.zeros_like(at.turn)
     return lanes, prefix, _write(s.out, who, zero, first, begun[..., None])
 
-  def resume(self, tokens: Array, lengths: Array) -> tuple[Array, ...]:
-    """Returns a lane's fields, but its key, behind the tokens it holds."""
+  def resume(self, keys: Array, tokens: Array, lengths: Array) -> Lanes:
+    """Returns lanes that go on behind the tokens they hold."""
 
     def read(states, column):
       token, position = column
@@ -315,7 +314,7 @@ class _Job(NamedTuple):
     states, _ = jax.lax.scan(read, jnp.zeros_like(lengths), columns)
     last = jnp.maximum(lengths - 1, 0)[..., None]
     pending = jnp.take_along_axis(tokens, last, axis=-1)[..., 0]
-    return pending, lengths, states, jnp.zeros(lengths.shape, bool)
+    return Lanes(keys, pending, lengths, states, jnp.zeros(lengths.shape, bool))
 
   def reread(
     self, prefix: Prefix, own: Any, tokens: Array, which: Array

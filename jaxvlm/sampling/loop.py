@@ -93,6 +93,11 @@ class Lanes(NamedTuple):
   states: Array
   done: Array
 
+  def where(self, mask: Array, other: "Lanes") -> "Lanes":
+    """Returns these lanes where `mask`, `other` elsewhere; keys are these."""
+    pairs = zip(self[1:], other[1:], strict=True)
+    return Lanes(self.keys, *(jnp.where(mask, a, b) for a, b in pairs))
+
 
 def begin(keys: Array, logits: Array, rules: Decoding) -> tuple[Lanes, Draw]:
   """Draws the first token of every completion.

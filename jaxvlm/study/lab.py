@@ -9,7 +9,7 @@ import jax
 
 from jaxvlm import __version__, models
 from jaxvlm.data import pipeline
-from jaxvlm.data.plan import Plan
+from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import HostBatch, Survey
 from jaxvlm.eval import harness
 from jaxvlm.rollout import Generate

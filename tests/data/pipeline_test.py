@@ -9,8 +9,8 @@ from PIL import Image
 
 from jaxvlm.data import chat, layout, pipeline, rows, tokenizer
 from jaxvlm.data.images import PixelBudget
+from jaxvlm.data.order import Plan
 from jaxvlm.data.pipeline import BatchSource
-from jaxvlm.data.plan import Plan
 from jaxvlm.data.rows import Bucket, Encoder, HostBatch, Row
 
 VISION = layout.VisionLayout(window=56)

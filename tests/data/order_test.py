@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxvlm.data import plan as plan_lib
-from jaxvlm.data.plan import Plan
+from jaxvlm.data.order import Plan
 
 plans = st.builds(
   Plan,
@@ -73,7 +73,7 @@ def test_order_of_asking_does_not_matter(plan, steps):
 
 def test_a_fresh_process_gives_the_same_order():
   program = """
-from jaxvlm.data.plan import Plan
+from jaxvlm.data.order import Plan
 plan = Plan((0, 1, 1, 0, 2) * 7, 4, 11)
 print([plan.batch(s)[0].tolist() for s in (0, 9, 40)], plan.spare(9, 2))
 """
