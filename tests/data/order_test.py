@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxvlm.data import plan as plan_lib
+from jaxvlm.data import order as orders
 from jaxvlm.data.order import Plan
 
 plans = st.builds(
@@ -59,7 +59,7 @@ def test_rows_fit_their_bucket_and_few_move_up(plan):
 @settings(deadline=None, max_examples=100)
 def test_order_of_asking_does_not_matter(plan, steps):
   def asked(order):
-    plan_lib._epoch.cache_clear()
+    orders._epoch.cache_clear()
     again = Plan(plan.buckets, plan.batch_size, plan.seed)
     return {
       s: (*map(np.array, again.batch(s)), again.spare(s, 1)) for s in order
