@@ -253,7 +253,9 @@ def test_a_resumed_completion_knows_how_much_of_a_stop_it_has_written():
   lengths = rng.integers(0, LENGTH, (6, 3)).astype(np.int32)
   lengths[0] = 0, 1, LENGTH - 1
   job = _Job(None, None, None, None, None, rules, True)
-  pending, known, states, done = job.resume(tokens, jnp.asarray(lengths))
+  keys = jax.random.split(jax.random.key(0), lengths.shape)
+  lanes = job.resume(keys, tokens, jnp.asarray(lengths))
+  _, pending, known, states, done = lanes
   for i in np.ndindex(lengths.shape):
     state = 0
     for token in tokens[i][: lengths[i]]:
