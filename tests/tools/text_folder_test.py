@@ -1,5 +1,6 @@
 """Folders of models that read text only: questions, answers, refusals."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from jaxvlm.data.rows import Bucket, Encoder, Row
 from jaxvlm.eval import harness
 from jaxvlm.rollout.answer import Request
 from jaxvlm.sampling import Sampling
+from jaxvlm.tasks import Task
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools import shapes
 from tests import tiny
@@ -58,8 +60,26 @@ def test_rows_with_pictures_are_dropped_by_name(model):
     rows.survey([drawn], encoder)
 
 
-def test_a_problem_set_of_pictures_is_refused(model):
-  encoder = Encoder(model.chat, PixelBudget(), (Bucket(64, 0),), 4)
+def _by_length(responses, rows):
+  return {"reward": [len(response) for response in responses]}
+
+
+LENGTHS = Task("lengths", lambda split: (), _by_length, ("reward",))
+
+
+def test_problems_of_text_are_evaluated_and_those_of_pictures_refused(model):
+  encoder = Encoder(model.chat, PixelBudget(), (Bucket(64, 0),), 3)
+  plain = [Row(str(i), f"What is {i} + 2?", "4") for i in range(3)]
+  problems = harness.make_problem_set("plain", plain, encoder, 2, task=LENGTHS)
+  found = harness.evaluate(
+    problems,
+    model.sampler(2, Sampling(), 3),
+    model.params,
+    jax.random.key(0),
+    decode=model.chat.decode,
+  )
+  assert found.scores["reward"].shape == (3, 2)
+  assert (found.entropies > 0).all() and (found.lengths <= 3).all()
   drawn = [Row(str(i), "What is x?", "4", (PICTURE,)) for i in range(4)]
   with pytest.raises(ValueError, match="reads text only"):
-    harness.make_problem_set("drawn", drawn, encoder, 2)
+    harness.make_problem_set("drawn", drawn, encoder, 2, task=LENGTHS)
