@@ -134,6 +134,7 @@ def test_scores_are_those_of_the_stored_weights(models, name):
   assert abs(found - expected) < 0.13
 
 
+@pytest.mark.slow
 def test_a_blind_model_falls_to_chance(models):
   """With another problem's picture, the answer is a guess."""
   rows = [WorldRows(diagrams.VALIDATION, 140)[i] for i in range(140)]

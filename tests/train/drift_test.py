@@ -131,7 +131,10 @@ def said(caplog):
   return [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
 
 
-@pytest.mark.parametrize("objective", ["grpo", "opd"])
+OBJECTIVES = ("grpo", pytest.param("opd", marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_an_undisturbed_run_stays_silent(exact, objective, tmp_path, caplog):
   records = exact.run(tmp_path, objective, bounds=drift.FLOAT32)
   assert len(records) == 20
@@ -142,7 +145,7 @@ def test_an_undisturbed_run_stays_silent(exact, objective, tmp_path, caplog):
   assert said(caplog) == []
 
 
-@pytest.mark.parametrize("objective", ["grpo", "opd"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("fault", ["stale", "temperature", "cast"])
 def test_every_fault_fires(exact, fault, objective, tmp_path, caplog):
   records = exact.run(
