@@ -44,15 +44,6 @@ def copy(finished, tmp_path, undrawn):
   return shutil.copytree(finished, tmp_path / "study")
 
 
-def _set(workdir, **sections):
-  """Changes the settings that a study recorded."""
-  path = workdir / "config.json"
-  config = json.loads(path.read_text())
-  for name, values in sections.items():
-    config[name] = config.get(name, {}) | values
-  path.write_text(json.dumps(config))
-
-
 def _verdicts(workdir):
   found = claims.findings(read.load(workdir, DESIGN), CLAIMS, {})
   return {finding.claim.id: finding.verdict for finding in found}
@@ -177,7 +168,7 @@ def test_intervals_of_a_claim_are_wider_than_each_by_itself(finished):
 
 
 def test_endpoint_is_the_mean_of_the_last_evaluations_of_each_seed(copy):
-  _set(copy, evaluation={"endpoint_evaluations": 2})
+  synthetic.change_settings(copy, evaluation={"endpoint_evaluations": 2})
   found = read.load(copy, DESIGN)
   end = found.endpoint("opd")
   assert end.steps == (40, 60)
@@ -203,7 +194,7 @@ def test_endpoint_is_the_mean_of_the_last_evaluations_of_each_seed(copy):
 
 
 def test_smoke_test_says_so_first_and_gives_no_verdict(copy):
-  _set(copy, grpo={"steps": 20})
+  synthetic.change_settings(copy, grpo={"steps": 20})
   page = write_report(copy).read_text("utf-8")
   assert page.index("Smoke test") < page.index("At RL entry")
   verdicts = re.findall(r'<span class="verdict">([^<]*)</span>', page)
@@ -221,7 +212,7 @@ def test_one_seed_says_so_first_and_marks_its_verdicts(copy):
 
 
 def test_temperatures_come_from_the_settings(copy):
-  _set(
+  synthetic.change_settings(
     copy,
     evaluation={"temperature": 0.6},
     grpo={"temperature": 0.8},

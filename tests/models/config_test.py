@@ -11,7 +11,8 @@ from jaxvlm.models.qwen2_5_vl import Config, VisionConfig, presets
 
 PUBLISHED = pathlib.Path(__file__).parents[3] / "shared/data/model_configs"
 published = pytest.mark.skipif(
-  not PUBLISHED.is_dir(), reason=f"{PUBLISHED} is absent: published config.json"
+  not PUBLISHED.is_dir(),
+  reason="shared data absent: ../shared/data/model_configs",
 )
 
 

@@ -1,6 +1,5 @@
 """Results read from made-up studies whose effects are known."""
 
-import json
 import shutil
 
 import numpy as np
@@ -21,15 +20,6 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def copy(finished, tmp_path):
   return shutil.copytree(finished, tmp_path / "study")
-
-
-def _set(workdir, **sections):
-  """Changes the settings that a study recorded."""
-  path = workdir / "config.json"
-  config = json.loads(path.read_text())
-  for name, values in sections.items():
-    config[name] = config.get(name, {}) | values
-  path.write_text(json.dumps(config))
 
 
 def test_difference_is_paired_and_pools_seeds(finished):
@@ -101,7 +91,7 @@ def test_runs_widen_what_is_trained_in_each_of_them_only(finished):
 
 @pytest.mark.parametrize(("wanted", "steps"), [(1, (60,)), (9, (20, 40, 60))])
 def test_endpoint_never_reaches_back_to_the_entry(copy, wanted, steps):
-  _set(copy, evaluation={"endpoint_evaluations": wanted})
+  synthetic.change_settings(copy, evaluation={"endpoint_evaluations": wanted})
   assert read.load(copy, DESIGN).endpoint_steps == steps
 
 

@@ -176,3 +176,12 @@ def _samples(rng, entry: float, endpoint: float) -> list[dict]:
     }
     for number in range(3)
   ]
+
+
+def change_settings(workdir: pathlib.Path, **sections: dict) -> None:
+  """Changes the settings that a study recorded."""
+  path = workdir / "config.json"
+  config = json.loads(path.read_text())
+  for name, values in sections.items():
+    config[name] = config.get(name, {}) | values
+  path.write_text(json.dumps(config))
