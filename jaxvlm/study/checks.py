@@ -41,9 +41,9 @@ def check(config: StudyConfig, arms: Collection[str]) -> None:
   """
   _check_arms(config.arms, arms)
   for name, stage in config.stages.items():
-    _check_stage(name, stage)
     if isinstance(stage, GRPOConfig):
       _check_grpo(name, stage)
+    _check_stage(name, stage)
   _check_data(config.data)
   _check_evaluation(config.evaluation)
   last = config.first_seed + config.seeds - 1
@@ -76,8 +76,6 @@ def _check_arms(arms: tuple[str, ...], known: Collection[str]) -> None:
 def _check_stage(name: str, stage: StageConfig) -> None:
   at_least(1, stage, "steps", "prompts", "group", "micro_batches", of=name)
   at_least(0, stage, "evaluate_every", of=name)
-  if isinstance(stage, GRPOConfig):
-    at_least(1, stage, "minibatches", of=name)
   if stage.prompts % stage.parts:
     minibatches = stage.optimizer_steps
     times = f"{name}.minibatches, {minibatches}, times " * (minibatches > 1)
@@ -92,6 +90,7 @@ def _check_stage(name: str, stage: StageConfig) -> None:
 
 
 def _check_grpo(name: str, stage: GRPOConfig) -> None:
+  at_least(1, stage, "minibatches", of=name)
   if stage.group < 2:
     raise ValueError(
       f"{name}.group is {stage.group}, expected at least 2: GRPO compares"

@@ -35,6 +35,7 @@ def load_student(
   _, params = models.load_sharded(folder.path, mesh, stored)
   if not form.lora_rank:
     return params
+  # Adapters alone are made inside a program: it would copy the base.
   made = _on_mesh(
     lambda tree: assemble.adapters(form, tree), mesh, folder.config, params
   )

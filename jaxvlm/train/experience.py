@@ -19,6 +19,7 @@ from jaxvlm.rollout.generate import Generate
 from jaxvlm.sampling import Samples
 from jaxvlm.tasks import Task, score
 from jaxvlm.train.objectives import Experience
+from jaxvlm.train.step import split
 from jaxvlm.typing import Batch, Params, PyTree
 
 
@@ -93,15 +94,16 @@ def grade(
 def drawn_by_the_first(mask: jax.Array, minibatches: int) -> jax.Array:
   """Returns which tokens are of the policy that trains on them: bool[N, G, T].
 
-  Those of the first of several minibatches (`train.step.split`: every M-th
-  prompt); the later ones meet a policy that has moved on, so that trainer and
-  sampler differ by more than rounding.
+  Those of the first of several minibatches (`train.step.split`). The later ones
+  meet a policy that has moved on, so that trainer and sampler differ by more
+  than rounding.
 
   Args:
     mask: bool[N, G, T] tokens of the sampler's policy.
     minibatches: M optimizer steps on the batch.
   """
-  first = jnp.arange(mask.shape[0]) % minibatches == 0
+  rows = jnp.arange(mask.shape[0])
+  first = jnp.isin(rows, split(rows, minibatches)[0])
   return mask & first[:, None, None]
 
 
