@@ -14,8 +14,7 @@ cd "$(dirname "$0")/.."
 has_cuda="import importlib.util as u; assert u.find_spec('jax_cuda13_plugin')"
 [[ -n "${PYTHON:-}" ]] || .venv/bin/python -c "$has_cuda" 2>/dev/null ||
   scripts/setup_worker.sh cuda13
-exec scripts/worker.sh --scale=colab --mesh.data=1 --mesh.fsdp=1 \
-  --mesh.tensor=1 --dataset=geometry3k --data_dir="$DATA/geometry3k" \
+exec scripts/worker.sh --scale=colab --data_dir="$DATA/geometry3k" \
   --model_dir="$DATA/models/Qwen2.5-VL-3B-Instruct" \
   --teacher_dir="$DATA/models/Qwen2.5-VL-7B-Instruct" \
   --workdir="$DATA/runs/stage1_entropy"

@@ -29,16 +29,11 @@ gcloud compute tpus tpu-vm scp --zone="$ZONE" --worker=all \
 gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all \
   --command="mkdir -p jaxvlm && tar -xzf jaxvlm.tgz -C jaxvlm && \
 jaxvlm/scripts/setup_worker.sh tpu $BUCKET"
-# `auto` finds the other hosts in the environment of the TPU VM. 64 chips, four
-# to a prompt, take sixteen prompts at once: SFT is the same in fewer parts, GRPO
-# in more (docs/pods.md, rows "study"), and OPD's steps are of sixteen prompts,
-# not of the paper's eight.
+# `auto` finds the other hosts in the environment of the TPU VM. Mesh, batches and
+# their parts are the scale's own: experiments/stage1_entropy/config.py, `pod`.
 gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all \
   --command="jaxvlm/scripts/worker.sh --scale=pod --distributed.auto \
---distributed.timeout_s=300 --mesh.data=1 --mesh.fsdp=-1 --mesh.tensor=4 \
---sft_early.micro_batches=4 --sft_over.micro_batches=4 --opd.prompts=16 \
---grpo.micro_batches=32 \
---dataset=geometry3k --data_dir=\$HOME/bucket/geometry3k \
+--distributed.timeout_s=300 --data_dir=\$HOME/bucket/geometry3k \
 --model_dir=\$HOME/bucket/models/Qwen2.5-VL-7B-Instruct \
 --teacher_dir=\$HOME/bucket/models/Qwen2.5-VL-72B-Instruct \
 --workdir=\$HOME/bucket/runs/stage1_entropy"

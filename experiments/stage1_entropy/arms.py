@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from experiments.stage1_entropy.config import StudyConfig
-from jaxvlm.plan.setting import Task
+from jaxvlm.plan.setting import Objective
 from jaxvlm.rollout import Generate
 from jaxvlm.study import kinds, programs, samples
 from jaxvlm.study.folders import ModelFolder
@@ -58,10 +58,14 @@ def planned(
   steps, taught = made.stages, (teacher.config, config.teacher_form)
   opd, grpo = config.opd, config.grpo
   return {
-    "sft_early": PlannedStage(Task.SFT, config.sft_early, steps["sft_early"]),
-    "sft_over": PlannedStage(Task.SFT, config.sft_over, steps["sft_over"]),
-    "opd": PlannedStage(Task.OPD, opd, steps["opd"], made.on_policy, *taught),
-    "grpo": PlannedStage(Task.GRPO, grpo, steps["grpo"], made.rollout),
+    "sft_early": PlannedStage(
+      Objective.SFT, config.sft_early, steps["sft_early"]
+    ),
+    "sft_over": PlannedStage(Objective.SFT, config.sft_over, steps["sft_over"]),
+    "opd": PlannedStage(
+      Objective.OPD, opd, steps["opd"], made.on_policy, *taught
+    ),
+    "grpo": PlannedStage(Objective.GRPO, grpo, steps["grpo"], made.rollout),
   }
 
 

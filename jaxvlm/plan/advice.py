@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from jaxvlm.models.remat import Remat
-from jaxvlm.plan.setting import REFERENCED, Setting, Task
+from jaxvlm.plan.setting import REFERENCED, Objective, Setting
 from jaxvlm.plan.topology import Topology
 from jaxvlm.train.optimizer import Precision, Rule
 
@@ -34,14 +34,14 @@ def advice(
   if (
     frozen > _LARGE * hbm
     and not s.int8_teacher
-    and (s.teacher is not None or s.task in REFERENCED)
+    and (s.teacher is not None or s.objective in REFERENCED)
   ):
     found.append("--int8_teacher: half the bytes of what is frozen")
   if trained + frozen > _LARGE * hbm and sizes["data"] > 1:
     found.append(
       f"--mesh.data=1 --mesh.fsdp=-1: no copies (now {sizes['data']})"
     )
-  if s.task is Task.ROLLOUT:
+  if s.objective is Objective.ROLLOUT:
     found += [
       f"--prompts: fewer than {s.prompts} at a time: keys and values grow with"
       " prompts × group × length",

@@ -26,7 +26,7 @@ from jaxvlm.plan import (
   topology,
 )
 from jaxvlm.plan.roofline import Roofline, roofline
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.typing import PyTree
 
 
@@ -279,7 +279,7 @@ def _flops(s: Setting, executed: float) -> Flops:
   shapes = model_flops.Shapes(
     s.prompts, s.group, s.prompt_tokens, s.completion_tokens, s.patches
   )
-  rollout = s.task is Task.ROLLOUT
+  rollout = s.objective is Objective.ROLLOUT
   count = models.rollout_flops if rollout else models.forward_flops
   once = count(s.model, shapes, vocab_size=s.vocab_size)
   frozen = 0.0

@@ -1,15 +1,10 @@
 """The cells of `make pods`: name -> flags of `jaxvlm plan`.
 
 Every row of docs/pods.md can so be repeated by hand. A name says model,
-objective and slice. "One row" is 2,048 tokens, 256 of them a picture.
+objective and slice. "One row" is 2,048 tokens, 256 of them a picture. A study's
+own programs are not among them: it compiles them itself (its `--plan`).
 """
 
-# What scripts/tpu_vm.sh starts, on its mesh, in the longest bucket but the one
-# of 8,192 slots, which strips alone need.
-_STUDY = (
-  "--model=7b --topology=v5e:8x8 --mesh.data=1 --mesh.fsdp=16 --mesh.tensor=4"
-  " --prompt_tokens=1536 --completion_tokens=2048 --patches=5120"
-)
 _LORA_72B = "--model=72b --lora_rank=64 --freeze_vision"
 
 CELLS: dict[str, str] = {
@@ -34,17 +29,6 @@ CELLS: dict[str, str] = {
     "--model=7b --objective=rollout --topology=v6e:2x4 --mesh.data=2"
     " --mesh.fsdp=1 --mesh.tensor=4 --completion_tokens=2048"
     " --master=bfloat16"
-  ),
-  "study sft v5e:8x8": (
-    f"{_STUDY} --objective=sft --prompts=64 --micro_batches=4"
-  ),
-  "study opd v5e:8x8": f"{_STUDY} --objective=opd --teacher=72b --prompts=16",
-  "study grpo v5e:8x8": (
-    f"{_STUDY} --objective=grpo --prompts=512 --group=5 --micro_batches=32"
-    " --kl_coef=0.01"
-  ),
-  "study rollout v5e:8x8": (
-    f"{_STUDY} --objective=rollout --prompts=512 --group=5"
   ),
   # 7B: the student.
   "7b sft v5e:2x4": (
@@ -101,6 +85,20 @@ CELLS: dict[str, str] = {
   "3b rollout v5e:2x2": (
     "--model=3b --objective=rollout --topology=v5e:2x2 --prompts=32"
     " --mesh.data=2 --mesh.fsdp=1 --mesh.tensor=2 --master=bfloat16"
+  ),
+  # Coders: text alone.
+  "qwen2.5-coder-3b grpo lora v5e:2x2": (
+    "--model=qwen2.5-coder-3b --objective=grpo --topology=v5e:2x2 --prompts=16"
+    " --lora_rank=128"
+  ),
+  "deepseek-coder-6.7b grpo lora v5e:2x4": (
+    "--model=deepseek-coder-6.7b --objective=grpo --topology=v5e:2x4"
+    " --prompts=16 --lora_rank=128"
+  ),
+  "deepseek-coder-6.7b rollout v5e:2x4": (
+    "--model=deepseek-coder-6.7b --objective=rollout --topology=v5e:2x4"
+    " --prompts=16 --mesh.data=2 --mesh.fsdp=1 --mesh.tensor=4"
+    " --master=bfloat16"
   ),
   # 72B.
   "72b sft v5p:4x4x4": ("--model=72b --objective=sft --topology=v5p:4x4x4"),

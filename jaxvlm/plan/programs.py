@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxvlm import models, sharding
 from jaxvlm.data.layout import VisionLayout
-from jaxvlm.plan.setting import ON_POLICY, Setting, Task
+from jaxvlm.plan.setting import ON_POLICY, Objective, Setting
 from jaxvlm.rollout import Generate, make_generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.train import assemble, freeze, objectives
@@ -41,7 +41,7 @@ class Program(NamedTuple):
 
 def build(setting: Setting, mesh: Mesh) -> Program:
   """Returns the program of a setting on a mesh; touches no memory."""
-  if setting.task is Task.ROLLOUT:
+  if setting.objective is Objective.ROLLOUT:
     return _rollout(setting, mesh)
   return _train_step(setting, mesh)
 
@@ -82,19 +82,19 @@ def _grpo(s: Setting, model: Model, teacher: Model | None):
 
 # Hyper-parameters above change numbers in the program, not its shape.
 _OBJECTIVES = {
-  Task.SFT: _sft,
-  Task.SFT_C: _sft_c,
-  Task.OPD: _opd,
-  Task.DPO: _dpo,
-  Task.CW_DPO: _cw_dpo,
-  Task.GRPO: _grpo,
+  Objective.SFT: _sft,
+  Objective.SFT_C: _sft_c,
+  Objective.OPD: _opd,
+  Objective.DPO: _dpo,
+  Objective.CW_DPO: _cw_dpo,
+  Objective.GRPO: _grpo,
 }
 
 
 def _train_step(s: Setting, mesh: Mesh) -> Program:
   model = assemble.functions(s.model, s.form)
   teacher = assemble.functions(s.teacher, s.form) if s.teacher else None
-  objective, totals = _OBJECTIVES[s.task](s, model, teacher)
+  objective, totals = _OBJECTIVES[s.objective](s, model, teacher)
   stage = assemble.assemble(
     objective,
     totals,
@@ -261,9 +261,9 @@ def inputs(s: Setting, mesh: Mesh) -> PyTree:
   tokens = _rows(mesh, struct(shape, jnp.int32))
   mask = _rows(mesh, struct(shape, jnp.bool_))
   batch = Batch(_prompts(s, mesh), tokens, mask)
-  if s.task not in ON_POLICY:
+  if s.objective not in ON_POLICY:
     return batch
-  graded = s.task is Task.GRPO
+  graded = s.objective is Objective.GRPO
   return objectives.Experience(
     batch,
     old_logprobs=_rows(mesh, struct(shape, jnp.float32)),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan.cell import Misfit, Report
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 
 # By time: what is kept need not be computed again. OFFLOAD, the last resort,
 # waits for the host's memory.
@@ -48,7 +48,7 @@ def search(
   Raises:
     ValueError: a rollout, which has neither; prompts that do not spread.
   """
-  if setting.task is Task.ROLLOUT:
+  if setting.objective is Objective.ROLLOUT:
     raise ValueError(
       "search: a rollout has no micro-batches and no backward pass, expected"
       " a training objective; lower --prompts until it fits"

@@ -11,12 +11,13 @@ from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.assemble import Form, Reference
 from jaxvlm.train.optimizer import OptimizerConfig
 
-# Words of the Qwen2.5 tokenizer, special tokens included; the heads of the
-# published models are padded beyond, each differently.
+# Tokens of the Qwen2.5 tokenizer, special ones included; the heads of the
+# published models are padded beyond, each differently. A preset has no
+# tokenizer: a narrower head (of another family) counts whole.
 TOKENIZER_SIZE = 151_665
 
 
-class Task(enum.Enum):
+class Objective(enum.Enum):
   """What the program does; see `jaxvlm.plan.programs`."""
 
   SFT = enum.auto()
@@ -29,11 +30,11 @@ class Task(enum.Enum):
 
 
 # Objectives that compare a chosen with a rejected completion.
-PAIRS = (Task.SFT_C, Task.DPO, Task.CW_DPO)
+PAIRS = (Objective.SFT_C, Objective.DPO, Objective.CW_DPO)
 # Objectives that read a frozen copy of the policy from before training.
-REFERENCED = (Task.DPO, Task.CW_DPO)
+REFERENCED = (Objective.DPO, Objective.CW_DPO)
 # Objectives that read completions of the policy itself.
-ON_POLICY = (Task.OPD, Task.GRPO)
+ON_POLICY = (Objective.OPD, Objective.GRPO)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Setting:
 
   Attributes:
     model: the policy.
-    task: what the step does.
+    objective: what the step does.
     topology: such as `v5e:8x8`.
     mesh: devices along data, fsdp and tensor.
     teacher: the frozen model of OPD.
@@ -64,7 +65,7 @@ class Setting:
   """
 
   model: Any
-  task: Task
+  objective: Objective
   topology: str
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   teacher: Any = None
@@ -99,24 +100,26 @@ class Setting:
     )
     self._check_patches()
     _check(
-      (self.teacher is not None) == (self.task is Task.OPD),
-      f"task is {self.task.name} {'with' if self.teacher else 'without'} a"
-      " teacher; opd needs one (--teacher) and nothing else reads one",
+      (self.teacher is not None) == (self.objective is Objective.OPD),
+      f"objective is {self.objective.name}"
+      f" {'with' if self.teacher else 'without'} a teacher; opd needs one"
+      " (--teacher) and nothing else reads one",
     )
     _check(
-      self.task not in PAIRS or self.group == 2,
-      f"group is {self.group}, expected 2 for {self.task.name}: the chosen and"
-      " the rejected completion",
+      self.objective not in PAIRS or self.group == 2,
+      f"group is {self.group}, expected 2 for {self.objective.name}: the"
+      " chosen and the rejected completion",
     )
     _check(
-      self.kl_coef >= 0 and (not self.kl_coef or self.task is Task.GRPO),
-      f"kl_coef is {self.kl_coef} for {self.task.name}, expected 0, or more for"
-      " GRPO: nothing else reads it",
+      self.kl_coef >= 0
+      and (not self.kl_coef or self.objective is Objective.GRPO),
+      f"kl_coef is {self.kl_coef} for {self.objective.name}, expected 0, or"
+      " more for GRPO: nothing else reads it",
     )
     frozen = self.teacher or self.reads_reference or self.lora_rank
     _check(
       not self.int8_teacher or bool(frozen),
-      f"int8_teacher for {self.task.name} with nothing frozen; it needs a"
+      f"int8_teacher for {self.objective.name} with nothing frozen; it needs a"
       " teacher, a reference or the base of adapters",
     )
     _check(
@@ -124,7 +127,7 @@ class Setting:
       f"lora_rank is {self.lora_rank} without scan, expected 0: adapters are"
       " made for stacked layers",
     )
-    if self.task is Task.ROLLOUT:
+    if self.objective is Objective.ROLLOUT:
       self._check_rollout()
 
   def _check_patches(self) -> None:
@@ -169,7 +172,7 @@ class Setting:
 
   @property
   def vocab_size(self) -> int:
-    """Columns of the head that count: the tokenizer's words."""
+    """Columns of the head that count: the tokenizer's tokens."""
     heads = [m.vocab_size for m in (self.model, self.teacher) if m]
     return min(TOKENIZER_SIZE, *heads)
 
@@ -188,9 +191,9 @@ class Setting:
   @property
   def reference(self) -> Reference:
     """What the objective compares the policy with."""
-    if self.task in REFERENCED:
+    if self.objective in REFERENCED:
       return Reference.BASE
-    if self.task is Task.GRPO and self.kl_coef > 0:
+    if self.objective is Objective.GRPO and self.kl_coef > 0:
       return Reference.ENTRY
     return Reference.NONE
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxvlm.plan.cell import Misfit, Report
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.plan.topology import GIB
 
 
@@ -31,9 +31,9 @@ def to_json(setting: Setting, result: Report | Misfit) -> dict[str, Any]:
 def _title(s: Setting, result: Report | Misfit) -> str:
   tokens = f"{s.prompt_tokens} + {s.group} × {s.completion_tokens} tokens"
   return (
-    f"{s.task.name.lower()} on {s.topology} ({result.devices} chips):"
+    f"{s.objective.name.lower()} on {s.topology} ({result.devices} chips):"
     f" {s.prompts} prompts of {tokens}, {s.patches} patches"
-    + ("" if s.task is Task.ROLLOUT else f"; {_parts(s)}")
+    + ("" if s.objective is Objective.ROLLOUT else f"; {_parts(s)}")
   )
 
 
@@ -76,7 +76,7 @@ def _report(s: Setting, r: Report) -> Iterator[str]:
     mark = "  <- bound" if name == b.bound else ""
     yield f"    {name:14s}{1e3 * getattr(b, name):12.1f}   {what}{mark}"
   yield f"    model FLOPs at that bound: {b.mfu:.0%} of the peak"
-  if s.task is Task.ROLLOUT:
+  if s.objective is Objective.ROLLOUT:
     new = s.prompts * s.group * s.completion_tokens
     yield f"    at most {new / b.seconds:,.0f} new tokens/s"
   yield "  checks: " + ("; ".join(r.faults) if r.faults else "all passed")

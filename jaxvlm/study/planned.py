@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jaxvlm.plan import cell, programs, table
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.rollout import Generate
 from jaxvlm.study.config import GRPOConfig, StageConfig, StudyConfig
 from jaxvlm.train.assemble import Assembly, Form
@@ -19,7 +19,7 @@ class PlannedStage(NamedTuple):
   """A stage as the planner sees it.
 
   Attributes:
-    task: what its step does.
+    objective: what its step does.
     config: its settings.
     assembly: its train step, and what the step is given.
     rollout: its sampler; None where it samples nothing.
@@ -27,7 +27,7 @@ class PlannedStage(NamedTuple):
     form: how a teacher is kept; None: as the student.
   """
 
-  task: Task
+  objective: Objective
   config: StageConfig
   assembly: Assembly
   rollout: Generate | None = None
@@ -64,7 +64,7 @@ def setting_of(
   kept = stage.form or form
   return Setting(
     model=student,
-    task=stage.task,
+    objective=stage.objective,
     topology=topology,
     mesh=config.mesh,
     teacher=stage.teacher,
@@ -113,7 +113,7 @@ def _step(config: StudyConfig, stage: PlannedStage) -> cell.Build:
 def _sampled(setting: Setting) -> Setting:
   return dataclasses.replace(
     setting,
-    task=Task.ROLLOUT,
+    objective=Objective.ROLLOUT,
     teacher=None,
     micro_batches=1,
     lora_rank=0,

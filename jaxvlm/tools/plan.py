@@ -15,7 +15,7 @@ from jaxvlm import config as configs
 from jaxvlm import models, program, sharding
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, search, setting, table, topology
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
 
@@ -24,7 +24,7 @@ _MODEL = configs.define_path(
 )
 _TEACHER = configs.define_path("teacher", "", "of opd; as --model")
 _OBJECTIVE = flags.DEFINE_enum_class(
-  "objective", Task.SFT, Task, "what the step does"
+  "objective", Objective.SFT, Objective, "what the step does"
 )
 _TOPOLOGY = flags.DEFINE_string(
   "topology", "v5e:8x8", "chip and sides of the slice"
@@ -70,12 +70,14 @@ _FINGERPRINT = flags.DEFINE_bool(
 )
 _HLO = configs.define_path("hlo", "", "file for the optimized HLO text")
 
-_GROUPS = {Task.GRPO: 8, Task.ROLLOUT: 8} | dict.fromkeys(setting.PAIRS, 2)
+_GROUPS = {Objective.GRPO: 8, Objective.ROLLOUT: 8} | dict.fromkeys(
+  setting.PAIRS, 2
+)
 
 
 def from_flags() -> Setting:
   """Returns what the flags ask for."""
-  task = _OBJECTIVE.value
+  objective = _OBJECTIVE.value
   model = setting.load_model(_MODEL.value)
   if _LAYERS.value:
     model = dataclasses.replace(model, num_hidden_layers=_LAYERS.value)
@@ -84,12 +86,12 @@ def from_flags() -> Setting:
   pictures = 1024 if sees else 0
   return Setting(
     model=model,
-    task=task,
+    objective=objective,
     topology=_TOPOLOGY.value,
     mesh=configs.from_flags(MeshConfig(), prefix="mesh"),
     teacher=teacher,
     prompts=_PROMPTS.value,
-    group=_GROUP.value or _GROUPS.get(task, 1),
+    group=_GROUP.value or _GROUPS.get(objective, 1),
     prompt_tokens=_PROMPT.value,
     completion_tokens=_COMPLETION.value,
     patches=pictures if _PATCHES.value is None else _PATCHES.value,

@@ -2,7 +2,8 @@
 
 Every cell runs in a process of its own with a time limit and leaves a JSON
 file; a second start compiles what is missing, failed, or has become another
-program since (`jaxvlm.plan.cell.fingerprint`).
+program since (`jaxvlm.plan.cell.fingerprint`). A cell without a file is taken
+from the table that is there already.
 """
 
 import json
@@ -41,6 +42,11 @@ def main() -> None:
     "scanned": matrix.SCANNED,
     "unrolled": matrix.UNROLLED,
   }
+  written = _table(pathlib.Path(_OUT.value) / "pods.json")
+  for name in cells.keys() & written.keys():
+    file = work / f"{_slug(name)}.json"
+    if not file.is_file():
+      file.write_text(json.dumps(written[name], indent=1) + "\n")
   old = set()
   for number, (name, line) in enumerate(cells.items(), 1):
     file = work / f"{_slug(name)}.json"
@@ -107,6 +113,13 @@ def _write(
   out.mkdir(parents=True, exist_ok=True)
   (out / "pods.json").write_text(json.dumps(entries, indent=1) + "\n")
   (out / "pods.md").write_text("\n".join(page.lines(entries, old)) + "\n")
+
+
+def _table(file: pathlib.Path) -> dict[str, Any]:
+  """Returns the cells of a table that was written before, by name."""
+  if not file.is_file():
+    return {}
+  return {entry["name"]: entry for entry in json.loads(file.read_text())}
 
 
 def _slug(name: str) -> str:

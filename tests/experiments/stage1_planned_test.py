@@ -12,7 +12,7 @@ import pytest
 from experiments.stage1_entropy import arms, config
 from jaxvlm import assets
 from jaxvlm.plan import programs
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.sharding import MeshConfig, make_mesh
 from jaxvlm.study import folders, planned
 from jaxvlm.train import freeze
@@ -116,7 +116,7 @@ def test_every_stage_and_every_sampler_is_planned(nano):
   ]
   for name in ("opd rollout", "grpo rollout"):
     setting, build = found[name]
-    assert setting.task is Task.ROLLOUT
+    assert setting.objective is Objective.ROLLOUT
     assert build(setting, make_mesh(MeshConfig())).trips == T
 
 

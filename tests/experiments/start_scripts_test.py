@@ -1,5 +1,6 @@
 """The start scripts: what they would run is run, as far as a dry run goes."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -131,8 +132,11 @@ def test_the_batches_spread_over_the_chips_of_the_slice(called):
   mesh = AbstractMesh((1, chips // tensor, tensor), AXES)
   assert mesh.size == chips and (config.mesh.data, config.mesh.fsdp) == (1, -1)
   checks.check_batches(config, mesh)
+  odd = dataclasses.replace(
+    config, opd=dataclasses.replace(config.opd, prompts=8)
+  )
   with pytest.raises(ValueError, match="8 prompts does not divide over 16"):
-    checks.check_batches(default, mesh)
+    checks.check_batches(odd, mesh)
 
 
 def test_the_flags_in_the_page_exist():
@@ -141,7 +145,7 @@ def test_the_flags_in_the_page_exist():
   values = absl_flags.FlagValues()
   configs.define_flags(settings_for(STUDY, ["study", "--scale=pod"]), values)
   configs.define_flags(DistributedConfig(), values, "distributed")
-  own = {"scale", "quick", "workdir", "dry_run"}
+  own = {"scale", "quick", "workdir", "dry_run", "plan"}
   # Of `jaxvlm export`; --mesh.* stands for all of them.
   own |= {"model_dir", "checkpoints", "step", "out", "mesh."}
   assert {"distributed.auto", "distributed.process_id", "workdir"} <= named

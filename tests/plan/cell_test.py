@@ -8,7 +8,7 @@ import pytest
 from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, topology
-from jaxvlm.plan.setting import PAIRS, Setting, Task
+from jaxvlm.plan.setting import PAIRS, Objective, Setting
 from jaxvlm.sharding import MeshConfig
 
 pytestmark = [pytest.mark.slow]
@@ -43,25 +43,25 @@ def as_trained():
     yield
 
 
-def _small(task: Task, **changes) -> Setting:
+def _small(objective: Objective, **changes) -> Setting:
   changes = {
     "prompts": 8,
-    "group": 2 if task in PAIRS else 1,
+    "group": 2 if objective in PAIRS else 1,
     "prompt_tokens": 256,
     "completion_tokens": 256,
     "patches": 256,
-    "teacher": SMALL if task is Task.OPD else None,
+    "teacher": SMALL if objective is Objective.OPD else None,
     **changes,
   }
-  return Setting(SMALL, task, "v5e:2x2", **changes)
+  return Setting(SMALL, objective, "v5e:2x2", **changes)
 
 
-@pytest.mark.parametrize("task", Task)
-def test_every_task_compiles_and_passes_the_checks(task):
+@pytest.mark.parametrize("objective", Objective)
+def test_every_objective_compiles_and_passes_the_checks(objective):
   changes = {}
-  if task is Task.ROLLOUT:
+  if objective is Objective.ROLLOUT:
     changes = {"mesh": MeshConfig(data=2, fsdp=1, tensor=2)}
-  r = cell.measure(_small(task, **changes))
+  r = cell.measure(_small(objective, **changes))
   assert isinstance(r, cell.Report)
   assert r.faults == ()
   m = r.memory
@@ -75,10 +75,10 @@ def test_every_task_compiles_and_passes_the_checks(task):
 
 def test_layers_multiply_traffic_and_flops_alike():
   """What a loop's body counts for: twice the layers, about twice the work."""
-  one = cell.measure(_small(Task.SFT, patches=0))
+  one = cell.measure(_small(Objective.SFT, patches=0))
   longer = dataclasses.replace(SMALL, num_hidden_layers=20)
   two = cell.measure(
-    dataclasses.replace(_small(Task.SFT, patches=0), model=longer)
+    dataclasses.replace(_small(Objective.SFT, patches=0), model=longer)
   )
   head = one.flops.head * 4 / 3  # its logits are made twice
   decoder = one.flops.executed - head
@@ -90,7 +90,7 @@ def test_layers_multiply_traffic_and_flops_alike():
 
 def test_recomputation_costs_flops_and_saves_memory():
   full, kept = (
-    cell.measure(_small(Task.SFT, patches=0, remat=remat))
+    cell.measure(_small(Objective.SFT, patches=0, remat=remat))
     for remat in (Remat.FULL, Remat.NONE)
   )
   assert full.memory.temporaries < kept.memory.temporaries
@@ -99,7 +99,7 @@ def test_recomputation_costs_flops_and_saves_memory():
 
 
 def test_what_does_not_fit_says_how_much_and_what_to_change():
-  setting = Setting(presets.QWEN_72B, Task.SFT, "v5e:2x2", prompts=4)
+  setting = Setting(presets.QWEN_72B, Objective.SFT, "v5e:2x2", prompts=4)
   found = cell.measure(setting)
   assert isinstance(found, cell.Misfit)
   assert found.available == topology.CHIPS["v5e"].hbm
@@ -110,7 +110,7 @@ def test_what_does_not_fit_says_how_much_and_what_to_change():
 
 def test_7b_full_fine_tuning_on_64_small_chips():
   """The goal of issue 5: at most 4.5 GiB per chip."""
-  setting = Setting(presets.QWEN_7B, Task.SFT, "v5e:8x8", prompts=64)
+  setting = Setting(presets.QWEN_7B, Objective.SFT, "v5e:8x8", prompts=64)
   found = cell.measure(setting)
   assert found.faults == ()
   assert found.memory.peak <= 4.5 * GIB

@@ -5,11 +5,11 @@ import json
 
 from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.plan import cell, matrix, page, roofline, table, topology
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 
 GIB = topology.GIB
 CHIP = topology.CHIPS["v5e"]
-SETTING = Setting(presets.QWEN_7B, Task.SFT, "v5e:8x8")
+SETTING = Setting(presets.QWEN_7B, Objective.SFT, "v5e:8x8")
 REPORT = cell.Report(
   devices=64,
   memory=cell.Memory(GIB, 2 * GIB, 0, 1000, 3 * GIB, 6 * GIB, CHIP.hbm),
@@ -76,7 +76,7 @@ def test_a_misfit_on_a_screen_says_what_to_change():
 def test_json_holds_all_of_a_cell():
   found = json.loads(json.dumps(table.to_json(SETTING, REPORT)))
   assert found["fits"] is True
-  assert found["setting"]["task"] == "sft"
+  assert found["setting"]["objective"] == "sft"
   assert found["setting"]["remat"] == "full"
   assert found["setting"]["model"]["vision"]["depth"] == 32
   assert found["result"]["memory"]["peak"] == 6 * GIB

@@ -1,4 +1,4 @@
-"""Programs on arrays that do not exist: every task, every form of weights."""
+"""Programs on arrays that are not: every objective, every form of weights."""
 
 import dataclasses
 
@@ -10,21 +10,21 @@ from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, programs, topology
-from jaxvlm.plan.setting import PAIRS, Setting, Task
+from jaxvlm.plan.setting import PAIRS, Objective, Setting
 from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
 
 pytest.importorskip("libtpu")
 GIB = topology.GIB
 
 
-def _built(task=Task.SFT, **changes):
+def _built(objective=Objective.SFT, **changes):
   changes = {
     "model": presets.QWEN_7B,
     "topology": "v5e:8x8",
-    "group": 2 if task in PAIRS else 1,
+    "group": 2 if objective in PAIRS else 1,
     **changes,
   }
-  s = Setting(task=task, **changes)
+  s = Setting(objective=objective, **changes)
   devices = topology.devices(topology.parse(s.topology))
   program = programs.build(s, sharding.make_mesh(s.mesh, devices))
   held = {name: cell.chip_bytes(x) for name, x in program.trees.items()}
@@ -36,13 +36,13 @@ def _count(config) -> int:
   return sum(x.size for x in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("task", Task)
-def test_every_task_has_a_program(task):
-  teacher = presets.QWEN_72B if task is Task.OPD else None
-  program, held = _built(task, teacher=teacher)
+@pytest.mark.parametrize("objective", Objective)
+def test_every_objective_has_a_program(objective):
+  teacher = presets.QWEN_72B if objective is Objective.OPD else None
+  program, held = _built(objective, teacher=teacher)
   assert all(x.sharding.mesh.size == 64 for x in jax.tree.leaves(program.args))
   assert held["batch"] > 0
-  if task is Task.ROLLOUT:
+  if objective is Objective.ROLLOUT:
     assert set(held) == {"frozen", "batch"}
     assert program.trips == 1024
 
@@ -56,8 +56,8 @@ def test_full_fine_tuning_holds_twelve_bytes_a_parameter_over_all_chips():
 
 
 def test_a_teacher_lies_in_bfloat16_over_all_chips_or_in_int8():
-  _, plain = _built(Task.OPD, teacher=presets.QWEN_72B)
-  _, small = _built(Task.OPD, teacher=presets.QWEN_72B, int8_teacher=True)
+  _, plain = _built(Objective.OPD, teacher=presets.QWEN_72B)
+  _, small = _built(Objective.OPD, teacher=presets.QWEN_72B, int8_teacher=True)
   least = _count(presets.QWEN_72B) / 64
   assert 2 * least <= plain["frozen"] <= 1.01 * 2 * least
   # Embedding, head and the tower keep two bytes.
@@ -66,7 +66,7 @@ def test_a_teacher_lies_in_bfloat16_over_all_chips_or_in_int8():
 
 def test_adapters_train_alone_and_their_base_is_the_reference():
   program, held = _built(
-    Task.CW_DPO, model=presets.QWEN_72B, lora_rank=64, freeze_vision=True
+    Objective.CW_DPO, model=presets.QWEN_72B, lora_rank=64, freeze_vision=True
   )
   _, frozen, _ = program.args
   assert set(frozen) == {"base"}
@@ -80,7 +80,7 @@ def test_adapters_train_alone_and_their_base_is_the_reference():
 
 
 def test_without_adapters_the_reference_is_a_second_copy():
-  program, held = _built(Task.DPO)
+  program, held = _built(Objective.DPO)
   _, frozen, _ = program.args
   assert set(frozen) == {"reference"}
   assert held["frozen"] == pytest.approx(held["parameters"] / 2, rel=0.01)
@@ -106,8 +106,8 @@ def test_what_the_optimizer_keeps_is_counted():
 
 
 def test_a_reference_only_where_grpo_asks_for_one():
-  assert not _built(Task.GRPO, group=8)[0].args[1]
-  assert set(_built(Task.GRPO, group=8, kl_coef=0.1)[0].args[1]) == {
+  assert not _built(Objective.GRPO, group=8)[0].args[1]
+  assert set(_built(Objective.GRPO, group=8, kl_coef=0.1)[0].args[1]) == {
     "reference"
   }
 
@@ -132,7 +132,7 @@ def test_unrolled_layers_are_placed_like_scanned_ones():
 @jax.default_matmul_precision("default")
 def test_a_fingerprint_is_that_of_the_program():
   small = dataclasses.replace(presets.QWEN_3B, num_hidden_layers=1)
-  one = Setting(small, Task.SFT, "v5e:2x2", prompts=4, patches=0)
+  one = Setting(small, Objective.SFT, "v5e:2x2", prompts=4, patches=0)
   first = cell.fingerprint(one)
   assert cell.fingerprint(dataclasses.replace(one)) == first
   for changes in ({"remat": Remat.NONE}, {"prompts": 8}):

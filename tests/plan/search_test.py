@@ -8,7 +8,7 @@ from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import advice, search, topology
 from jaxvlm.plan.cell import Misfit, Report
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.train.optimizer import OptimizerConfig, Rule
 
 # What a prompt costs under each policy, of a memory of 100.
@@ -21,7 +21,7 @@ COST = {
 
 
 def _setting(**changes) -> Setting:
-  one = Setting(presets.QWEN_3B, Task.SFT, "v5e:2x2", prompts=32)
+  one = Setting(presets.QWEN_3B, Objective.SFT, "v5e:2x2", prompts=32)
   return dataclasses.replace(one, **changes)
 
 
@@ -76,7 +76,7 @@ def test_prompts_that_do_not_spread_are_refused():
 
 def test_a_rollout_is_refused():
   with pytest.raises(ValueError, match="no micro-batches"):
-    search.search(_setting(task=Task.ROLLOUT), 4, _compiler(0, []))
+    search.search(_setting(objective=Objective.ROLLOUT), 4, _compiler(0, []))
 
 
 SLICE = topology.parse("v5e:2x2")
@@ -93,7 +93,7 @@ def test_advice_names_what_is_large():
   assert "--lora_rank" in text and "--first_moment=bfloat16" in text
   assert "--int8_teacher" not in text
   assert "--int8_teacher" not in _advised(_setting(), frozen=8)
-  pairs = _setting(task=Task.DPO, group=2)
+  pairs = _setting(objective=Objective.DPO, group=2)
   assert "--int8_teacher" in _advised(pairs, frozen=8)
   assert "--lora_rank" not in _advised(_setting(), frozen=8)
 
@@ -121,6 +121,6 @@ def test_advice_for_activations():
 
 
 def test_advice_for_a_rollout():
-  text = _advised(_setting(task=Task.ROLLOUT), frozen=12)
+  text = _advised(_setting(objective=Objective.ROLLOUT), frozen=12)
   assert "--prompts" in text and "--mesh.tensor" in text
   assert "remat" not in text and "int8" not in text

@@ -8,7 +8,7 @@ import pytest
 from jaxvlm import models
 from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.plan import matrix, setting
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 
 TEXT = models.PRESETS["qwen2.5-coder-3b"]
 
@@ -29,17 +29,20 @@ def test_presets_and_folders(tmp_path):
     ({"prompts": 10, "micro_batches": 4}, "multiple of micro_batches 4"),
     ({"patches": 100}, "multiple of 64"),
     ({"patches": 1024, "prompt_tokens": 256}, "more than the 256"),
-    ({"task": Task.OPD}, "without a teacher"),
+    ({"objective": Objective.OPD}, "without a teacher"),
     ({"teacher": presets.QWEN_72B}, "SFT with a teacher"),
-    ({"task": Task.DPO, "group": 1}, "expected 2 for DPO"),
-    ({"task": Task.ROLLOUT, "lora_rank": 8}, "merge the adapters"),
-    ({"task": Task.ROLLOUT, "micro_batches": 2}, "it trains nothing"),
-    ({"task": Task.GRPO, "kl_coef": -0.1}, "kl_coef is -0.1 for GRPO"),
+    ({"objective": Objective.DPO, "group": 1}, "expected 2 for DPO"),
+    ({"objective": Objective.ROLLOUT, "lora_rank": 8}, "merge the adapters"),
+    ({"objective": Objective.ROLLOUT, "micro_batches": 2}, "it trains nothing"),
+    (
+      {"objective": Objective.GRPO, "kl_coef": -0.1},
+      "kl_coef is -0.1 for GRPO",
+    ),
     ({"kl_coef": 0.1}, "kl_coef is 0.1 for SFT"),
     ({"int8_teacher": True}, "nothing frozen"),
     ({"lora_rank": 8, "scan": False}, "without scan"),
     ({"model": TEXT}, "patches is 1024, expected 0: qwen2 reads text only"),
-    ({"task": Task.OPD, "teacher": TEXT}, "qwen2 reads text only"),
+    ({"objective": Objective.OPD, "teacher": TEXT}, "qwen2 reads text only"),
     (
       {"model": TEXT, "patches": 0, "freeze_vision": True},
       "qwen2 has no vision tower",
@@ -49,13 +52,17 @@ def test_presets_and_folders(tmp_path):
 def test_contradictions_are_named(changes, message):
   with pytest.raises(ValueError, match=message):
     Setting(
-      **{"model": presets.QWEN_3B, "task": Task.SFT, "topology": "v5e:2x2"}
+      **{
+        "model": presets.QWEN_3B,
+        "objective": Objective.SFT,
+        "topology": "v5e:2x2",
+      }
       | changes
     )
 
 
 def test_the_vocabulary_is_the_tokenizers():
-  one = Setting(presets.QWEN_3B, Task.SFT, "v5e:2x2")
+  one = Setting(presets.QWEN_3B, Objective.SFT, "v5e:2x2")
   assert one.vocab_size == setting.TOKENIZER_SIZE < presets.QWEN_3B.vocab_size
   small = dataclasses.replace(presets.QWEN_3B, vocab_size=1000)
   assert dataclasses.replace(one, model=small).vocab_size == 1000
@@ -66,7 +73,7 @@ def test_the_matrix_covers_models_objectives_and_chips():
   assert len(lines) >= 24
   for flag, values in {
     "model": ("3b", "7b", "72b"),
-    "objective": [task.name.lower() for task in Task],
+    "objective": [one.name.lower() for one in Objective],
     "topology": ("v5e:", "v6e:", "v5p:"),
   }.items():
     for value in values:

@@ -12,11 +12,11 @@ import math
 import random
 
 from jaxvlm.data.diagrams.canvas import COLORS, Canvas, Color, Point, clearance
-from jaxvlm.data.diagrams.task import (
+from jaxvlm.data.diagrams.template import (
   LARGE_SIZES,
   Family,
   Numbers,
-  Task,
+  Template,
   Worked,
   complement,
   given_numbers,
@@ -150,7 +150,7 @@ def _solve_third(a: int, b: int) -> Worked:
 TRIANGLE = Family(
   "triangle",
   (
-    Task(
+    Template(
       "third",
       (
         "Find the third angle x.",
@@ -222,7 +222,7 @@ def _solve_apex(base: int) -> Worked:
 ISOSCELES = Family(
   "isosceles",
   (
-    Task(
+    Template(
       "base",
       (
         "Two sides are equal. Find the base angle x.",
@@ -232,7 +232,7 @@ ISOSCELES = Family(
       _draw_apex_given,
       _solve_base,
     ),
-    Task(
+    Template(
       "apex",
       (
         "Two sides are equal. Find the apex angle x.",
@@ -294,7 +294,7 @@ def _solve_remote(outer: int, given: int) -> Worked:
 EXTERIOR = Family(
   "exterior",
   (
-    Task(
+    Template(
       "outer",
       (
         "Find the exterior angle x.",
@@ -305,7 +305,7 @@ EXTERIOR = Family(
       sum_of,
       LARGE_SIZES,
     ),
-    Task(
+    Template(
       "remote",
       (
         "An exterior angle is given. Find the inner angle x.",
@@ -346,7 +346,7 @@ def _solve_right(given: int) -> Worked:
 RIGHT = Family(
   "right",
   (
-    Task(
+    Template(
       "other",
       (
         "The triangle has a right angle. Find x.",
@@ -423,7 +423,7 @@ def _draw_bend(rng: random.Random, canvas: Canvas, numbers: Numbers):
 PARALLEL = Family(
   "parallel",
   (
-    Task(
+    Template(
       "inner",
       (
         "Two lines are parallel. Find the inner angle x.",
@@ -433,7 +433,7 @@ PARALLEL = Family(
       _draw_inner,
       _solve_inner,
     ),
-    Task(
+    Template(
       "bend",
       (
         "Two lines are parallel. Find the bend x.",

@@ -9,7 +9,14 @@ import math
 import random
 
 from jaxvlm.data.diagrams.canvas import BLACK, CELL, COLORS, Canvas, Color
-from jaxvlm.data.diagrams.task import Family, Numbers, Task, Worked, minus, plus
+from jaxvlm.data.diagrams.template import (
+  Family,
+  Numbers,
+  Template,
+  Worked,
+  minus,
+  plus,
+)
 
 # Bar charts: three bars, each with its number above.
 
@@ -73,7 +80,7 @@ def _solve_largest(a: int, b: int, c: int) -> Worked:
 BARS = Family(
   "bars",
   tuple(
-    Task(name, questions, _pose_bars, _draw_bars, solve, _WIDE)
+    Template(name, questions, _pose_bars, _draw_bars, solve, _WIDE)
     for name, questions, solve in (
       (
         "total",
@@ -146,7 +153,7 @@ def _solve_clock(hour: int, minute: int) -> Worked:
 CLOCK = Family(
   "clock",
   (
-    Task(
+    Template(
       "time",
       ("What time is it?", "Read the clock."),
       _pose_time,
@@ -200,7 +207,7 @@ def _solve_dots(left: int, right: int) -> Worked:
 COUNTING = Family(
   "counting",
   tuple(
-    Task(
+    Template(
       color,
       (f"How many {color} dots are there?", f"Count the {color} dots."),
       _pose_dots,

@@ -12,7 +12,7 @@ def overlap(
 ) -> Mapping[str, tuple[int, int]]:
   """Returns family -> (problems seen in training, problems asked).
 
-  A problem counts as seen when its task and its numbers, in any order, are
+  A problem counts as seen when its template and its numbers, in any order, are
   those of a training problem; pictures and wording are always new.
 
   Args:

@@ -10,10 +10,10 @@ import math
 import random
 
 from jaxvlm.data.diagrams.canvas import COLORS, Canvas
-from jaxvlm.data.diagrams.task import (
+from jaxvlm.data.diagrams.template import (
   Family,
   Numbers,
-  Task,
+  Template,
   Worked,
   given_numbers,
   plus,
@@ -90,14 +90,14 @@ def _solve_perimeter(a: int, b: int) -> Worked:
 RECTANGLE = Family(
   "rectangle",
   (
-    Task(
+    Template(
       "area",
       ("What is the area of the rectangle?", "Find the area."),
       _pose_sides,
       _draw_rectangle,
       _solve_area,
     ),
-    Task(
+    Template(
       "perimeter",
       ("What is the perimeter of the rectangle?", "Find the perimeter."),
       _pose_half_perimeter,
@@ -164,14 +164,14 @@ def _solve_radius(diameter: int) -> Worked:
 CIRCLE = Family(
   "circle",
   (
-    Task(
+    Template(
       "diameter",
       ("What is the diameter of the circle?", "Find the diameter."),
       lambda rng: (rng.randint(2, 49),),
       _draw_radius,
       _solve_diameter,
     ),
-    Task(
+    Template(
       "radius",
       ("What is the radius of the circle?", "Find the radius."),
       lambda rng: (2 * rng.randint(2, 49),),

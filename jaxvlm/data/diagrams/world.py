@@ -1,14 +1,14 @@
 """The generated world: families, splits, and problems from seeds.
 
-A problem is a pure function of its family and seed. Splits own disjoint
-blocks of seeds. On top of that, where a family has more than about 200
-contents (its task with its numbers in any order), a hash of the content sends
-one content in eight to validation alone: what validation asks of triangle,
-exterior angle, parallel lines and bars was never seen in training. Isosceles,
-right triangle, rectangle, circle, clock and counting have fewer contents than
-that (48 to 189); their validation pictures are new, their numbers are not: of
-210 in-domain validation problems of the laptop study, 120 have the content of
-one of its RL problems (`python -m experiments.stage1_entropy.overlap`).
+A problem is a pure function of its family and seed. Splits own disjoint blocks
+of seeds. On top of that, where a family has more than about 200 contents (its
+template with its numbers in any order), a hash of the content sends one content
+in eight to validation alone: what validation asks of triangle, exterior angle,
+parallel lines and bars was never seen in training. Isosceles, right triangle,
+rectangle, circle, clock and counting have fewer contents than that (48 to 189);
+their validation pictures are new, their numbers are not: of 210 in-domain
+validation problems of the laptop study, 120 have the content of one of its RL
+problems (`python -m experiments.stage1_entropy.overlap`).
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import random
 from jaxvlm.data.diagrams import angles, charts, shapes
 from jaxvlm.data.diagrams.canvas import Canvas
 from jaxvlm.data.diagrams.problem import STYLES, Problem, response
-from jaxvlm.data.diagrams.task import Family, Numbers, Task
+from jaxvlm.data.diagrams.template import Family, Numbers, Template
 
 _IN_DOMAIN = (
   angles.TRIANGLE,
@@ -78,10 +78,10 @@ def generate(family: str, seed: int) -> Problem:
     ValueError: if there is no such family.
   """
   kind = _family(family)
-  rng, task, numbers = _pose(kind, seed)
-  question = rng.choice(task.questions)
-  canvas, readings = _draw(rng, task, numbers)
-  worked = task.solve(*readings)
+  rng, template, numbers = _pose(kind, seed)
+  question = rng.choice(template.questions)
+  canvas, readings = _draw(rng, template, numbers)
+  worked = template.solve(*readings)
   canvas.pixels.setflags(write=False)
   return Problem(
     family=family,
@@ -136,12 +136,12 @@ def _place(split: Split, index: int) -> tuple[str, int]:
 
 
 def content(family: str, seed: int) -> tuple[str, str, Numbers]:
-  """Returns (family, task, sorted numbers): what a problem is about.
+  """Returns (family, template, sorted numbers): what a problem is about.
 
   Two problems of the same content differ at most in picture and wording.
   """
-  _, task, numbers = _pose(_family(family), seed)
-  return family, task.name, tuple(sorted(numbers))
+  _, template, numbers = _pose(_family(family), seed)
+  return family, template.name, tuple(sorted(numbers))
 
 
 def _family(name: str) -> Family:
@@ -152,18 +152,18 @@ def _family(name: str) -> Family:
   return _FAMILIES[name]
 
 
-def _pose(family: Family, seed: int) -> tuple[random.Random, Task, Numbers]:
+def _pose(family: Family, seed: int) -> tuple[random.Random, Template, Numbers]:
   rng = random.Random(seed)
-  task = rng.choice(family.tasks)
-  return rng, task, task.pose(rng)
+  template = rng.choice(family.templates)
+  return rng, template, template.pose(rng)
 
 
-def _draw(rng: random.Random, task: Task, numbers: Numbers):
+def _draw(rng: random.Random, template: Template, numbers: Numbers):
   """Draws until every label stands well; returns (canvas, readings)."""
   best = None
   for _ in range(_DRAWINGS):
-    canvas = Canvas(*rng.choice(task.sizes))
-    readings = task.draw(rng, canvas, numbers)
+    canvas = Canvas(*rng.choice(template.sizes))
+    readings = template.draw(rng, canvas, numbers)
     if best is None or canvas.strain < best[0].strain:
       best = canvas, readings
     if canvas.strain < _STRAIN:

@@ -1,6 +1,6 @@
 """What a family of problems is made of, and the phrases all families share.
 
-A task separates its *content* (the numbers) from its picture, so that the
+A template separates its *content* (the numbers) from its picture, so that the
 world can decide from the content alone to which split a problem belongs,
 before anything is drawn.
 """
@@ -41,11 +41,11 @@ class Worked:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Template:
   """One kind of question about one kind of picture.
 
   Attributes:
-    name: the task's name, unique in its family.
+    name: the template's name, unique in its family.
     questions: paraphrases of the question; none contains a number.
     pose: rng -> the numbers of a problem, its content.
     draw: (rng, canvas, numbers) draws the picture and returns the numbers in
@@ -68,13 +68,13 @@ class Family:
 
   Attributes:
     name: the family's name.
-    tasks: its tasks, drawn with equal probability.
+    templates: its templates, drawn with equal probability.
     partitioned: whether the family has so many contents (more than 200) that
       validation gets contents of its own.
   """
 
   name: str
-  tasks: tuple[Task, ...]
+  templates: tuple[Template, ...]
   partitioned: bool
 
 
