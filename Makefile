@@ -74,9 +74,10 @@ pods: $(VENV)/.installed
 nano: $(VENV)/.installed
 	$(BIN)/python -m experiments.nano.run $(FLAGS)
 
-# Draws the generated world on one sheet.
+# Draws the generated worlds, one sheet each.
 world: $(VENV)/.installed
 	$(BIN)/jaxvlm world --out=runs/world.png
+	$(BIN)/jaxvlm world --scenes --out=runs/scenes.png
 
 clean:
 	rm -rf $(VENV) runs build *.egg-info

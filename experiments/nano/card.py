@@ -5,23 +5,19 @@ import subprocess
 
 import jax
 
-from experiments.nano.config import NanoConfig
+from experiments.nano.config import NanoConfig, World
 from jaxvlm import models
-from jaxvlm.data import diagrams
 from jaxvlm.data.rows import Encoder
 from jaxvlm.eval import harness
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
-from jaxvlm.tasks import world
 
-_SETS = {
-  "in_domain": (diagrams.VALIDATION, 420),
-  "out_of_domain": (diagrams.VALIDATION_OOD, 210),
-}
 _SAMPLES = 4
 
 
-def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
+def score(
+  folder: pathlib.Path, encoder: Encoder, world: World
+) -> dict[str, dict]:
   """Returns scores at temperature 1 by problem set, as stored (bf16)."""
   config, params = models.load_pretrained(folder)
   chat = encoder.chat
@@ -36,9 +32,9 @@ def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
   )
   out = {}
   task = world.task()
-  for name, (split, count) in _SETS.items():
+  for name, (split, count) in world.sets.items():
     problems = harness.make_problem_set(
-      name, task.rows(split.name)[:count], encoder, 70, task=task
+      name, task.rows(split)[:count], encoder, 70, task=task
     )
     result = harness.evaluate(
       problems,
@@ -48,7 +44,8 @@ def score(folder: pathlib.Path, encoder: Encoder) -> dict[str, dict]:
       decode=chat.decode,
     )
     families: dict[str, list[float]] = {}
-    for row, right in zip(problems.rows, result.accuracy, strict=True):
+    headline = result.scores[task.metrics[0]]
+    for row, right in zip(problems.rows, headline, strict=True):
       families.setdefault(row.group, []).append(float(right.mean()))
     out[name] = {
       **{k: round(v, 4) for k, v in result.summary().items()},
@@ -80,37 +77,39 @@ def write(
   steps: int,
 ) -> str:
   """Returns the card's text."""
+  world = nano.world
+  metrics = world.task().metrics
+  if "accuracy" in metrics:
+    metrics = ("accuracy", f"pass@{_SAMPLES}", *metrics[1:])
+  columns = (*metrics, "entropy", "length")
   lines = [
     f"# {nano.name}",
     "",
-    f"A Qwen2.5-VL of {parameters:,} parameters that reads small generated"
-    " diagrams, in the Hugging Face folder format (bf16). Trained from nothing"
-    " on `jaxvlm.data.diagrams` by this project's supervised path.",
+    f"A Qwen2.5-VL of {parameters:,} parameters that reads {world.about}, in"
+    " the Hugging Face folder format (bf16). Trained from nothing on"
+    f" `{world.made_by}` by this project's supervised path.",
     "",
     f"* command: `python -m experiments.nano.run --only={nano.name}`"
-    " (`make nano` makes both)",
+    " (`make nano` makes all)",
     f"* commit: {commit()}",
     f"* data: {nano.prompts * steps:,} generated pictures, seen once each;"
-    f" {nano.mixture.texts} responses a picture; styles"
-    f" {', '.join(nano.mixture.styles)}, equally likely; share of careless"
-    f" work {nano.mixture.careless:.2f}",
+    f" {nano.corpus}",
     f"* training: {steps:,} steps of {nano.prompts} pictures, AdamW, peak"
     f" learning rate {nano.optimizer.peak_lr:g}, seed {nano.seed}",
     f"* cost: {seconds / 60:.0f} minutes on a shared machine with 2 cores",
     f"* sha256 of model.safetensors: `{digest}`",
     "",
     "Scores at temperature 1, four samples a problem, validation problems"
-    " (`python -m experiments.nano.run` writes them):",
+    " (`python -m experiments.nano.run` writes them); entropy in nats, length"
+    " in tokens:",
     "",
-    "| set | accuracy | pass@4 | format | entropy (nats) | tokens |",
-    "|---|---|---|---|---|---|",
+    f"| set | {' | '.join(columns)} |",
+    "|---" * (1 + len(columns)) + "|",
   ]
   for name, s in scores.items():
-    lines.append(
-      f"| {name} | {s['accuracy']:.3f} | {s['pass@4']:.3f} |"
-      f" {s['format']:.3f} | {s['entropy']:.3f} | {s['length']:.1f} |"
-    )
-  lines += ["", "| family | accuracy |", "|---|---|"]
+    numbers = (f"{s[column]:.3f}" for column in columns)
+    lines.append(f"| {name} | {' | '.join(numbers)} |")
+  lines += ["", f"| family | {metrics[0]} |", "|---|---|"]
   for s in scores.values():
     lines += [f"| {k} | {v:.2f} |" for k, v in s["families"].items()]
   return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
-"""Trains nano-base and nano-teacher from nothing: `make nano`.
+"""Trains the shipped models from nothing: `make nano`.
 
-The project's own SFT path on the generated world. Leaves Hugging Face folders
+The project's own SFT path on the generated worlds. Leaves Hugging Face folders
 (bf16 weights, tokenizer, chat template, settings of pictures and generation,
 model card) in --out.
 """
@@ -23,7 +23,6 @@ from jaxvlm import config as configs
 from jaxvlm import models, program
 from jaxvlm.data import chat as chats
 from jaxvlm.data import (
-  diagrams,
   folder_files,
   pipeline,
   processor,
@@ -31,7 +30,6 @@ from jaxvlm.data import (
 )
 from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import Survey
-from jaxvlm.data.sources.world import Mixture, WorldRows
 from jaxvlm.study import inputs
 from jaxvlm.train import assemble, loop, objectives, preemption
 from jaxvlm.train.freeze import merge_params, split_params, with_frozen
@@ -48,11 +46,10 @@ _ONLY = flags.DEFINE_enum("only", None, list(settings.MODELS), "one model")
 _STEPS = flags.DEFINE_integer("steps", None, "cut the run short (a try-out)")
 
 
-def build_tokenizer(folder: pathlib.Path) -> None:
-  """Builds the world's tokenizer from the words of 4,000 problems."""
-  ways = Mixture(careless=1 / 4, texts=3)
+def build_tokenizer(folder: pathlib.Path, world: settings.World) -> None:
+  """Builds a world's tokenizer from the words of some of its rows."""
   corpus = []
-  for row in WorldRows(diagrams.PRETRAIN, 4000, ways):
+  for row in world.words:
     corpus += [row.question, *row.responses]
   # The chat template's own words should be single tokens, too.
   corpus += ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 400
@@ -67,24 +64,25 @@ def train(
 ) -> None:
   """Trains one model and writes its folder."""
   folder = out / nano.name
-  build_tokenizer(folder)
+  build_tokenizer(folder, nano.world)
   vision = models.PRESETS["3b"].layout
-  special = chats.load(folder, vision).tokenizer.get_added_vocab()
+  known = chats.load(folder, vision)
+  special = known.tokenizer.get_added_vocab()
   config = models.nano(
     width=nano.width,
     heads=nano.heads,
     layers=nano.layers,
     vision_width=nano.vision_width,
-    vocab_size=settings.VOCAB_SIZE,
+    vocab_size=known.vocab_size,
     special=special,
   )
   chat = chats.load(folder, config.layout)
-  encode = settings.encoder(chat)
-  rows = WorldRows(nano.split, nano.prompts * nano.steps, nano.mixture)
-  # Every row of the world fits its one bucket, so nothing needs a survey.
+  encode = settings.encoder(chat, nano.world)
+  rows = nano.rows
+  # Every row of a world fits its one bucket, so nothing needs a survey.
   count = len(rows)
   everything = Survey(
-    rows, np.arange(count), np.zeros(count, int), (), repr(rows)
+    rows, np.arange(count), np.zeros(count, int), (), rows.identity
   )
   plan = Plan((0,) * count, nano.prompts, nano.seed)
   source = pipeline.BatchSource(everything, plan, encode, nano.steps)
@@ -112,7 +110,7 @@ def train(
     {"base": frozen},
     inputs.supervised(lambda start: pipeline.batches(source, start=start)),
     loop.Schedule(steps, checkpoint_every=100),
-    identity={"config": configs.digest(nano), "model": configs.digest(config)},
+    identity={"config": repr(nano), "model": configs.digest(config)},
   )
   stored = jax.tree.map(
     lambda x: np.asarray(x.astype(jnp.bfloat16)),
@@ -120,7 +118,7 @@ def train(
   )
   models.save_pretrained(folder, config, stored)
   weights = (folder / "model.safetensors").read_bytes()
-  scores = card.score(folder, encode)
+  scores = card.score(folder, encode, nano.world)
   (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
   (folder / "README.md").write_text(
     card.write(

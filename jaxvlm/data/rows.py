@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tqdm
 
-from jaxvlm.data import images, layout
+from jaxvlm.data import images, layout, negatives
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import Grid
@@ -47,6 +47,8 @@ class Row:
       several captions, unit tests. Only the task looks into it.
     images: where the pictures are; loaded when the row is used.
     responses: texts to learn from (SFT), in the order of the G completions.
+    kinds: what each response is: "" a right one, else the kind of a wrong one
+      (`data.negatives`). Empty: none is wrong.
     group: a label to report by (family, category).
     reference_text: what digests and people see of `reference`, the same
       whenever the row is read. A text is its own; for anything else it must be
@@ -60,6 +62,7 @@ class Row:
   responses: tuple[str, ...] = ()
   group: str = ""
   reference_text: str | None = None
+  kinds: tuple[str, ...] = ()
 
   def __post_init__(self):
     if isinstance(self.reference, str):
@@ -78,6 +81,11 @@ class Row:
           f"row {self.id!r}: {name} is one {type(found).__name__}, expected a"
           f" tuple; write {name}=(…,)"
         )
+    if self.kinds and len(self.kinds) != len(self.responses):
+      raise ValueError(
+        f"row {self.id!r}: {len(self.kinds)} kinds of {len(self.responses)}"
+        " responses, expected one for each, or none"
+      )
 
 
 class Bucket(NamedTuple):
@@ -242,6 +250,7 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   """
   if not row.reference_text.strip():
     raise ValueError("the reference is empty: nothing to score an answer by")
+  _check_pair(row)
   grids = encoder.grids(row)
   chat = encoder.chat
   prompt = len(chat.prompt(row.question, grids))
@@ -261,6 +270,19 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
     f" most {tuple(encoder.buckets[-1])}: raise the largest bucket or lower"
     " max_pixels"
   )
+
+
+def _check_pair(row: Row) -> None:
+  """Raises ValueError if a wrong response is the right one."""
+  # Without kinds, none is known to be wrong.
+  each = list(zip(row.responses, row.kinds, strict=False))
+  right = [text for text, kind in each if not kind]
+  for text, kind in each:
+    if kind and any(negatives.same(text, other) for other in right):
+      raise ValueError(
+        f"the rejected response ({kind}) is the chosen one: {text[:60]!r};"
+        " expected two different texts"
+      )
 
 
 def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:

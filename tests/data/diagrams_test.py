@@ -14,7 +14,6 @@ import pytest
 from jaxvlm.data import diagrams
 from jaxvlm.data.diagrams import world
 from jaxvlm.data.diagrams.canvas import CELL, Canvas
-from jaxvlm.data.diagrams.sheet import contact_sheet
 
 FAMILIES = diagrams.IN_DOMAIN + diagrams.OUT_OF_DOMAIN
 SPLITS = (
@@ -322,16 +321,6 @@ def test_wrong_names_and_indices_are_refused():
   for index in (-1, 2**32):
     with pytest.raises(ValueError, match="split 'rl_train'; expected 0 to"):
       diagrams.sample(diagrams.RL_TRAIN, index)
-
-
-def test_contact_sheet_shows_every_picture():
-  problems = [diagrams.sample(diagrams.PRETRAIN, at) for at in range(7)]
-  sheet = np.asarray(contact_sheet(problems, columns=3))
-  doubled = np.repeat(np.repeat(problems[4].image, 2, axis=0), 2, axis=1)
-  height, width = doubled.shape[:2]
-  step_y, step_x = sheet.shape[0] // 3, sheet.shape[1] // 3
-  found = sheet[step_y + 12 :, step_x + 18 :][:height, :width]
-  np.testing.assert_array_equal(found, doubled)
 
 
 def test_command_writes_a_sheet(tmp_path):
