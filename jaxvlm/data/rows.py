@@ -250,7 +250,7 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   """
   if not row.reference_text.strip():
     raise ValueError("the reference is empty: nothing to score an answer by")
-  _check_pair(row)
+  check_pair(row)
   grids = encoder.grids(row)
   chat = encoder.chat
   prompt = len(chat.prompt(row.question, grids))
@@ -272,7 +272,7 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   )
 
 
-def _check_pair(row: Row) -> None:
+def check_pair(row: Row) -> None:
   """Raises ValueError if a wrong response is the right one."""
   # Without kinds, none is known to be wrong.
   each = list(zip(row.responses, row.kinds, strict=False))
