@@ -30,6 +30,8 @@ from jaxvlm.models.fit import check_chat
 from jaxvlm.models.flops import Flops, Shapes
 from jaxvlm.models.folder import fingerprint
 from jaxvlm.models.inputs import batch_from_hf
+from jaxvlm.models.llama import nano as nano_llama
+from jaxvlm.models.qwen2 import nano as nano_qwen2
 from jaxvlm.models.qwen2_5_vl.presets import nano
 from jaxvlm.sharding import Partition
 from jaxvlm.typing import Batch, Model, Params
@@ -50,6 +52,8 @@ __all__ = [
   "load_sharded",
   "logits",
   "nano",
+  "nano_llama",
+  "nano_qwen2",
   "partition_rules",
   "read_config",
   "rollout_flops",

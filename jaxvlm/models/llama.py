@@ -5,6 +5,8 @@ or on all three of the MLP; heads of any width; positions scaled linearly or by
 Llama 3's rule.
 """
 
+from typing import Any
+
 from jaxvlm.models import rope, text
 from jaxvlm.models.rope import Linear, Rope
 from jaxvlm.models.text import Config, Dialect
@@ -54,5 +56,17 @@ DEEPSEEK_CODER_6_7B = Config(
   bos_token_id=32013,
   eos_token_id=32021,
 )
+
+
+def nano(*, heads: int, **sizes: Any) -> Config:
+  """Returns a small model of this family; sizes as `text.small` takes them."""
+  return text.small(
+    DIALECT.model_type,
+    heads=heads,
+    num_key_value_heads=heads,
+    tie_word_embeddings=False,
+    **sizes,
+  )
+
 
 FAMILY = text.family(DIALECT, {"deepseek-coder-6.7b": DEEPSEEK_CODER_6_7B})

@@ -5,6 +5,8 @@ untied embedding. Folders in which sliding windows or YaRN are switched on are
 refused: no published one is trained with them.
 """
 
+from typing import Any
+
 from jaxvlm.models import rope, text
 from jaxvlm.models.rope import Rope
 from jaxvlm.models.text import Config, Dialect
@@ -42,5 +44,17 @@ QWEN2_5_CODER_3B = Config(
   bos_token_id=151643,
   eos_token_id=151643,
 )
+
+
+def nano(**sizes: Any) -> Config:
+  """Returns a small model of this family; sizes as `text.small` takes them."""
+  return text.small(
+    DIALECT.model_type,
+    num_key_value_heads=2,
+    tie_word_embeddings=True,
+    qkv_bias=True,
+    **sizes,
+  )
+
 
 FAMILY = text.family(DIALECT, {"qwen2.5-coder-3b": QWEN2_5_CODER_3B})

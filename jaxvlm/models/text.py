@@ -233,3 +233,44 @@ def _completed(text: Mapping[str, Any]) -> dict[str, Any]:
   if text.get("head_dim") is None and heads and width:
     text["head_dim"] = width // heads
   return text
+
+
+def small(
+  model_type: str,
+  *,
+  width: int,
+  heads: int,
+  layers: int,
+  vocab_size: int,
+  special: Mapping[str, int],
+  **own: Any,
+) -> Config:
+  """Returns a model of text small enough to train from nothing on a laptop.
+
+  Args:
+    model_type: the family.
+    width: of the decoder.
+    heads: query heads.
+    layers: of the decoder.
+    vocab_size: the tokenizer's, special tokens included.
+    special: ids of the special tokens.
+    **own: fields that make it one of the family.
+  """
+  return Config(
+    model_type=model_type,
+    vocab_size=vocab_size,
+    hidden_size=width,
+    intermediate_size=3 * width,
+    num_hidden_layers=layers,
+    num_attention_heads=heads,
+    head_dim=width // heads,
+    rms_norm_eps=1e-6,
+    # Texts of some hundred tokens: with a base of 1e6 most frequencies would
+    # not turn at all.
+    rope=Rope(1e3),
+    max_position_embeddings=1024,
+    initializer_range=0.05,
+    bos_token_id=special["<|endoftext|>"],
+    eos_token_id=special["<|im_end|>"],
+    **own,
+  )
