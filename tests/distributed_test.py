@@ -86,6 +86,7 @@ def hurt(process, step, signal):
   }
 
 
+@pytest.mark.slow
 def test_a_cluster_survives_a_notice_and_a_kill(nursery, tmp_path, whole):
   """The notice reaches one process, the kill another; nothing is lost."""
   job = {"processes": 2, "steps": STEPS}

@@ -281,7 +281,7 @@ PROPERTIES = (
   shape=st.sampled_from(SHAPES),
   chunk=st.sampled_from((3, 8)),
 )
-@hypothesis.settings(max_examples=300, deadline=None, database=None)
+@hypothesis.settings(max_examples=100, deadline=None, database=None)
 def test_property(holds, seed, shape, chunk):
   holds(seed, shape, chunk)
 
@@ -560,7 +560,14 @@ def tpu_mesh():
 
 
 @pytest.mark.parametrize(
-  "spec", [P(None, "tensor"), P("fsdp"), P("fsdp", "tensor")]
+  "spec",
+  [
+    P("fsdp", "tensor"),
+    *(
+      pytest.param(spec, marks=pytest.mark.slow)
+      for spec in (P(None, "tensor"), P("fsdp"))
+    ),
+  ],
 )
 def test_sharded_heads_gather_no_logits_and_no_float32_head(spec):
   """Of float32, a chip may see one vocabulary's worth of a chunk, no more."""

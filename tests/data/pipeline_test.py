@@ -110,7 +110,9 @@ def parsed_flags():
 
 
 @pytest.mark.usefixtures("parsed_flags")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+  "workers", [pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_workers_give_the_same_stream(source, expected, workers):
   # Resumed in the middle, so that workers start at an odd place.
   made = list(pipeline.batches(source, start=3, workers=workers))

@@ -246,6 +246,7 @@ def test_a_study_killed_at_random_moments_ends_bit_equal(
   assert contents(tmp_path) == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_where_it_was(
   tmp_path, finish, models, undisturbed
 ):
@@ -409,7 +410,8 @@ def test_models_of_different_vocabularies_are_refused(tmp_path, finish, models):
 def test_dry_run_of_the_laptop_checks_and_trains_nothing(
   tmp_path, finish, models
 ):
-  code, output = finish(*models, "--dry_run", f"--workdir={tmp_path}")
+  flags = "--dry_run", "--data.train_problems=200", f"--workdir={tmp_path}"
+  code, output = finish(*models, *flags)
   assert code == 0, output
   assert "usable" in output
   assert not list(tmp_path.rglob("seed-*"))
@@ -466,13 +468,10 @@ def pictures(tmp_path_factory):
   return folders(tmp_path_factory.mktemp("pictures"), pack.SHARED)
 
 
-# Sampling from 151,665 words takes minutes where programs compile cheaply.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "source",
-  [
-    pytest.param(None, id="made"),
-    pytest.param(pack.SHARED, id="pack", marks=pytest.mark.slow),
-  ],
+  [pytest.param(None, id="made"), pytest.param(pack.SHARED, id="pack")],
 )
 def test_adapters_are_trained_on_real_pictures(tmp_path, finish, source):
   """LoRA on a frozen tower, an 8-bit teacher: SFT, then GRPO goes on."""

@@ -95,7 +95,10 @@ def test_a_queued_slice_is_given_what_a_slice_is(called):
 
 @pytest.mark.parametrize(
   "script,variables",
-  [("tpu_vm.sh", {"BUCKET": "bucket"}), ("gpu.sh", {"DATA": "/data"})],
+  [
+    ("tpu_vm.sh", {"BUCKET": "bucket"}),
+    pytest.param("gpu.sh", {"DATA": "/data"}, marks=pytest.mark.slow),
+  ],
 )
 def test_every_flag_passes_a_dry_run(
   tmp_path,

@@ -40,8 +40,16 @@ def test_import_brings_jax_and_nothing_else_in_under_a_second():
   assert not heavy & set(modules.split())
 
 
+# A process and a compilation each: one that needs no other library, the rest in
+# the slow suite.
 @pytest.mark.parametrize(
-  "name", sorted(p.name for p in EXAMPLES.glob("*loss*.py"))
+  "name",
+  [
+    pytest.param(
+      path.name, marks=() if "optax" in path.name else pytest.mark.slow
+    )
+    for path in sorted(EXAMPLES.glob("*loss*.py"))
+  ],
 )
 def test_example_runs(name):
   if name == "losses_with_equinox.py":

@@ -139,7 +139,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @pytest.mark.parametrize("holds", PROPERTIES, ids=lambda f: f.__name__)
 @hypothesis.given(name=NAMES, seed=SEEDS, shape=st.sampled_from(cases.SHAPES))
-@hypothesis.settings(max_examples=300, deadline=None, database=None)
+@hypothesis.settings(max_examples=100, deadline=None, database=None)
 def test_property(holds, name, seed, shape):
   holds(name, seed, shape)
 

@@ -93,7 +93,16 @@ def _value_and_gradients(attend, q, blocks, real):
   return out, *jax.tree.leaves(gradients)
 
 
-@pytest.mark.parametrize("case", CASES)
+# Groups of 1 and 8 take the path of 2.
+_SLOW = ("completion of 1", "completion of 8")
+
+
+@pytest.mark.parametrize(
+  "case",
+  [
+    pytest.param(c, marks=pytest.mark.slow if c in _SLOW else ()) for c in CASES
+  ],
+)
 def test_equals_plain(case):
   arguments = CASES[case]()
   want = _value_and_gradients(attention.plain, *arguments)

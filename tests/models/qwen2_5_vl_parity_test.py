@@ -80,7 +80,17 @@ CASES = {
   name: Case(*_CASES[name], seed)
   for seed, name in enumerate(sorted(_CASES), start=10)
 }
-each_case = pytest.mark.parametrize("name", CASES)
+# A row alone and windows alone meet no path that the others do not.
+_SLOW = ("single_row", "windows_only")
+
+
+def _marked(names):
+  return [
+    pytest.param(n, marks=pytest.mark.slow) if n in _SLOW else n for n in names
+  ]
+
+
+each_case = pytest.mark.parametrize("name", _marked(CASES))
 
 
 def build(name: str) -> Setup:
@@ -121,7 +131,9 @@ def test_decode_with_a_cache_equals_forward(name):
   parity.check_decode_with_a_cache_equals_forward(CASES[name])
 
 
-@pytest.mark.parametrize("name", ["cut_windows", "text_right"])
+@pytest.mark.parametrize(
+  "name", ["cut_windows", pytest.param("text_right", marks=pytest.mark.slow)]
+)
 def test_gradients_of_a_shared_prefix_equal_those_of_copies(name):
   parity.check_gradients_of_a_shared_prefix(CASES[name])
 
@@ -139,7 +151,9 @@ def test_mrope_ids_are_those_of_the_reference(name):
   np.testing.assert_array_equal(ours.next_position, following)
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if not n.startswith("text")])
+@pytest.mark.parametrize(
+  "name", _marked(n for n in CASES if not n.startswith("text"))
+)
 def test_vision_tower(name):
   setup = build(name)
   states, _ = reference_states(CASES[name])
@@ -223,6 +237,7 @@ def test_remat_traces_with_unstacked_parameters():
   assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, params)
 
 
+@pytest.mark.slow
 def test_bfloat16_runs_close_to_float32():
   # bfloat16 has 8 bits: every matrix product rounds to 2⁻⁹ = 0.2 %, and some
   # forty roundings of random sign stand between input and output.

@@ -77,6 +77,14 @@ CASES = {
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_family = pytest.mark.parametrize("model_type", tiny.TEXTS)
+# Families share the path of what is tested here: one runs fast, all run slow.
+one_family = pytest.mark.parametrize(
+  "model_type",
+  [
+    pytest.param(name, marks=pytest.mark.slow if number else ())
+    for number, name in enumerate(tiny.TEXTS)
+  ],
+)
 each_preset = pytest.mark.parametrize(
   "name", [n for n, c in models.PRESETS.items() if c.layout is None]
 )
@@ -202,7 +210,7 @@ def test_a_model_that_sees_reads_batches_of_text():
   assert loss.shape == ()
 
 
-@each_family
+@one_family
 def test_adapters_and_8_bits_compute_what_their_matrices_do(model_type):
   c, batch = tiny.TEXTS[model_type], tiny.text_batch()
   params = tiny.params(c, scale=0.1)
@@ -223,7 +231,7 @@ def test_adapters_and_8_bits_compute_what_their_matrices_do(model_type):
   assert 1e-5 < error < 0.02
 
 
-@each_family
+@one_family
 def test_a_rollout_has_the_statistics_of_its_tokens(model_type):
   c, batch = tiny.TEXTS[model_type], tiny.text_batch()
   model, params = models.bind(c), tiny.params(c)

@@ -130,6 +130,7 @@ def test_unrolled_layers_are_placed_like_scanned_ones():
 
 
 @jax.default_matmul_precision("default")
+@pytest.mark.slow
 def test_a_fingerprint_is_that_of_the_program():
   small = dataclasses.replace(presets.QWEN_3B, num_hidden_layers=1)
   one = Setting(small, Objective.SFT, "v5e:2x2", prompts=4, patches=0)

@@ -45,11 +45,10 @@ def waves(params):
   "slots",
   [
     Slots(rows=2, width=2, segment=3),
-    Slots(rows=7, width=2, segment=30),  # more rows than prompts
-    # A slot for everyone, one for all.
+    # More rows than prompts, a slot for everyone, one for all.
     *(
       pytest.param(slots, marks=pytest.mark.slow)
-      for slots in (Slots(4, 5, 4), Slots(1, 1, 1))
+      for slots in (Slots(7, 2, 30), Slots(4, 5, 4), Slots(1, 1, 1))
     ),
   ],
   ids=str,

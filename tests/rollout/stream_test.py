@@ -21,7 +21,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("steps", [1, 3, 20])
+@pytest.mark.parametrize(
+  "steps", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 20))]
+)
 def test_pieces_join_to_the_samples(steps):
   model, params = qwen2_5_vl.bind(tiny.CONFIG), tiny.params()
   front, key = tiny.prompts(), jax.random.key(3)

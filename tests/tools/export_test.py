@@ -225,6 +225,7 @@ def test_what_cannot_be_exported_is_named(tmp_path, model):
   assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_command_on_four_devices(tmp_path, model):
   _, base = qwen2_5_vl.load_pretrained(model)
   where, out = saved(tmp_path / "c", model, moved(base)), tmp_path / "out"

@@ -19,7 +19,14 @@ from tests import tiny
 PICTURE = np.full((56, 84, 3), 200, np.uint8)
 
 
-@pytest.fixture(scope="module", params=tiny.TEXTS)
+# Above `models/` a family is not known: one runs fast, all run slow.
+@pytest.fixture(
+  scope="module",
+  params=[
+    pytest.param(name, marks=pytest.mark.slow if number else ())
+    for number, name in enumerate(tiny.TEXTS)
+  ],
+)
 def model(request, tmp_path_factory):
   where = tmp_path_factory.mktemp(request.param)
   tiny.write_text_folder(where, tiny.TEXTS[request.param])

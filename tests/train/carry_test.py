@@ -97,6 +97,7 @@ def test_what_waits_is_unfinished_and_what_leaves_is_complete(played):
   assert any((r.samples.mask & ~r.drawn).any() for r in rollouts[1:])
 
 
+@pytest.mark.slow
 def test_an_interrupted_completion_is_the_uninterrupted_one(played):
   """With one policy, a prompt says what it would have said in one go."""
   rollouts, _ = played

@@ -104,11 +104,19 @@ def inputs_of(name):
 
 
 OBJECTIVES = (
-  # One of each way to normalize: tokens, sequences, pairs, a survey.
-  *("grpo_per_token", "grpo_per_sequence", "sft_c_open", "cw_dpo_filtered"),
+  # One of each way to normalize: sequences, pairs, a survey.
+  *("grpo_per_sequence", "sft_c_open", "cw_dpo_filtered"),
   *(
     pytest.param(name, marks=pytest.mark.slow)
-    for name in ("sft", "opd", "sft_c_closed", "dpo", "cw_dpo", "focal_dpo")
+    for name in (
+      "sft",
+      "opd",
+      "sft_c_closed",
+      "dpo",
+      "cw_dpo",
+      "focal_dpo",
+      "grpo_per_token",
+    )
   ),
 )
 
