@@ -12,7 +12,7 @@ from jaxvlm.models.qwen2_5_vl import presets
 from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import hlo, hlo_text, programs, topology
-from jaxvlm.plan.setting import Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.sharding import MeshConfig, batch_sharding, make_mesh
 from jaxvlm.train import objectives
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
@@ -164,7 +164,7 @@ def test_a_rollout_collects_its_weights_once(tied):
   )
   cell = Setting(
     config,
-    Task.ROLLOUT,
+    Objective.ROLLOUT,
     "v5e:2x4",
     MeshConfig(1, 4, 2),
     prompts=4,
