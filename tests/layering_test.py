@@ -114,10 +114,16 @@ def test_nothing_above_the_models_names_a_family():
       assert not found, f"{module} names {found}"
 
 
+# What runs inside the sandbox's processes, and nowhere else.
+SANDBOXED = ("jaxvlm.rewards.code.candidate", "jaxvlm.rewards.code.checker")
+
+
 def test_nothing_is_evaluated():
   for module, path in _modules():
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "exec" and module in SANDBOXED:
+          continue
         assert node.func.id not in ("eval", "exec"), f"{module}: {node.func.id}"
       if isinstance(node, ast.Attribute):
         assert node.attr not in ("allow_pickle",), module
@@ -132,6 +138,7 @@ def test_nothing_is_evaluated():
     ),
     ("jaxvlm.tokenstats", "flax transformers absl orbax grain"),
     ("jaxvlm.rewards", "jax flax torch"),
+    ("jaxvlm.rewards.code", "jax flax torch numpy"),
     ("jaxvlm.data.rows", "jax flax torch grain"),
     ("jaxvlm.tasks.world", "jax flax torch grain"),
     ("jaxvlm.data.diagrams", "jax flax torch PIL"),
