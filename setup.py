@@ -42,6 +42,8 @@ setuptools.setup(
     ],
     # `jaxvlm plan`: the TPU compiler, which needs no TPU.
     "plan": ["libtpu==0.0.51; sys_platform == 'linux'"],
+    # METEOR and SPICE, which are Java; all other scores are our own.
+    "captions": ["pycocoevalcap>=1.2"],
     "tpu": ["jax[tpu]>=0.10"],
     "cuda": ["jax[cuda13]>=0.10"],
   },

@@ -102,6 +102,7 @@ def test_the_task_scores_exactly():
   right = [row.reference.captions[0] for row in found]
   scored = score(task, right, found)
   assert scored["exact"].tolist() == [1, 1, 1]
+  assert scored["CIDEr"].min() > 2
   assert score(task, ["a", "b", "c"], found)["reward"].tolist() == [0, 0, 0]
   with pytest.raises(ValueError, match="'test' of the scenes is not known"):
     task.rows("test")

@@ -1,0 +1,186 @@
+"""Rows of COCO captions in the Karpathy split, from a local folder."""
+
+import dataclasses
+import json
+import pathlib
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxvlm import jsonfile
+from jaxvlm.data import negatives
+from jaxvlm.data.negatives import COMMON, Kind, Negative
+from jaxvlm.data.rows import Row
+from jaxvlm.data.sources.geometry3k import inside
+
+QUESTION = "Describe the picture in one short sentence."
+
+KARPATHY = "dataset_coco.json"  # as its author published the split
+PLAIN = "images.json"  # a list of records: file, captions, split
+SPLITS = ("train", "val", "test")
+
+# Split of a record -> where it is used; the split's author trains on what is
+# left of val2014, too.
+_USED = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
+  """Returns the pictures of one split, each with its captions as reference.
+
+  Reads dataset_coco.json (`images`: filepath, filename, cocoid, split,
+  sentences[].raw) or else images.json (image_id, file, karpathy_split,
+  captions). Captions that are empty or hold control characters are left out;
+  a picture without any other is dropped by the survey, which names it.
+
+  Raises:
+    FileNotFoundError: neither file is there.
+    ValueError: no such split, a record that is none of these, a path that
+      leaves the folder.
+  """
+  folder = pathlib.Path(folder)
+  if split not in SPLITS:
+    raise ValueError(f"split {split!r}, expected one of {', '.join(SPLITS)}")
+  file, read = _layout(folder)
+  stored = jsonfile.read(file, (dict, list))
+  records = stored.get("images") if isinstance(stored, dict) else stored
+  if not isinstance(records, list):
+    raise ValueError(f"{file} has no list of images, expected one")
+  out = []
+  for number, record in enumerate(records):
+    try:
+      id, picture, where, captions = read(record)
+      if _USED[where] != split:
+        continue
+      if not all(isinstance(text, str) for text in (picture, *captions)):
+        raise TypeError("a text is no string")
+    except (KeyError, TypeError) as e:
+      raise ValueError(
+        f"{file}, image {number}: {type(e).__name__} {e}; expected an object"
+        " with its id, file, split and captions"
+      ) from e
+    kept = tuple(" ".join(c.split()) for c in captions if _is_caption(c))
+    out.append(
+      Row(
+        id=f"{split}/{id}",
+        question=QUESTION,
+        reference=kept,
+        reference_text=json.dumps(kept) if kept else "",
+        images=(inside(folder, picture),),
+        group=split,
+      )
+    )
+  return out
+
+
+def _layout(folder: pathlib.Path) -> tuple[pathlib.Path, Callable]:
+  for name, read in ((KARPATHY, _karpathy), (PLAIN, _plain)):
+    if (folder / name).is_file():
+      return folder / name, read
+  raise FileNotFoundError(
+    f"{folder} has neither {KARPATHY} nor {PLAIN}: expected one of them beside"
+    " the folders of the pictures; point --data_dir at it"
+  )
+
+
+def _karpathy(record: dict[str, Any]) -> tuple[Any, str, str, list[str]]:
+  """Returns id, path, split and captions of a record of the split's author."""
+  picture = f"{record['filepath']}/{record['filename']}"
+  captions = [sentence["raw"] for sentence in record["sentences"]]
+  return record["cocoid"], picture, record["split"], captions
+
+
+def _plain(record: dict[str, Any]) -> tuple[Any, str, str, list[str]]:
+  split, captions = record["karpathy_split"], record["captions"]
+  return record["image_id"], record["file"], split, captions
+
+
+def _is_caption(text: str) -> bool:
+  return bool(text.strip()) and not _CONTROL.search(text)
+
+
+def taught(rows: Sequence[Row]) -> list[Row]:
+  """Returns a row for every caption of every picture, to learn from (SFT).
+
+  Args:
+    rows: of `rows`; those without captions stay, to be dropped by name.
+  """
+  return [
+    dataclasses.replace(row, id=f"{row.id}#{at}", responses=(text,))
+    for row in rows
+    for at, text in enumerate(row.reference or (row.question,))
+  ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Makes pairs of a caption and a wrong one (DPO, SFT-C).
+
+  Attributes:
+    kinds: of the negatives, equally likely where a caption allows them.
+    seed: root of the draws; a pair depends on it and its place.
+  """
+
+  kinds: tuple[Kind, ...] = negatives.GENTLE
+  seed: int = 0
+
+  def __call__(self, rows: Sequence[Row]) -> list[Row]:
+    """Returns rows with two responses, chosen and rejected, for each caption.
+
+    A caption in which no word of the lexicon stands takes an easy negative.
+
+    Args:
+      rows: pictures with captions; at least two.
+
+    Raises:
+      ValueError: a single picture has no other picture's caption.
+    """
+    usable = [row for row in rows if row.reference]
+    if len(usable) < 2:
+      raise ValueError(
+        f"{len(usable)} picture(s) with captions, expected at least 2: the"
+        " caption of another picture is a negative"
+      )
+    out = []
+    for at, row in enumerate(usable):
+      for number, chosen in enumerate(row.reference):
+        rng = random.Random(repr((self.seed, row.id, number)))
+        other = usable[(at + rng.randrange(1, len(usable))) % len(usable)]
+        rejected = self._rejected(chosen, row, other, rng)
+        out.append(
+          dataclasses.replace(
+            row,
+            id=f"{row.id}#{number}",
+            responses=(chosen, rejected.text),
+            kinds=("", str(rejected.kind)),
+          )
+        )
+    return out
+
+  def _rejected(
+    self, chosen: str, row: Row, other: Row, rng: random.Random
+  ) -> Negative:
+    # The last is always there; nobody's caption is another's by chance alone.
+    kinds = (*rng.sample(self.kinds, len(self.kinds)), Kind.OTHER_PICTURE)
+    edits = negatives.minimal_edits(chosen, COMMON)
+    for kind in kinds:
+      if kind == Kind.OTHER_PICTURE:
+        made = [Negative(text, kind) for text in other.reference]
+      elif kind == Kind.SHUFFLED:
+        made = [negatives.shuffled(chosen, rng)]
+      elif kind == Kind.TRUNCATED:
+        made = [negatives.truncated(chosen, rng)]
+      else:
+        made = [edit for edit in edits if edit.kind == kind]
+      wrong = [
+        one
+        for one in made
+        if one and not any(negatives.same(one.text, c) for c in row.reference)
+      ]
+      if wrong:
+        return rng.choice(wrong)
+    raise ValueError(
+      f"{row.id!r} and {other.id!r} have the same captions, expected pictures"
+      " that differ: remove one of them"
+    )
