@@ -1,0 +1,66 @@
+"""Programs scored by unit tests: the reward that tasks of code share."""
+
+import ast
+import functools
+import hashlib
+import weakref
+from collections.abc import Sequence
+
+from jaxvlm.data.rows import Row
+from jaxvlm.rewards.code import Level, Sandbox
+
+# A program that passes all tests earns 2, any other 0: arXiv 2606.18487. There
+# is no reward for form.
+PASSED = 2.0
+_LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopabcdef")
+
+
+class Passes:
+  """A task's reward: whether a response passes the tests of its row.
+
+  The sandbox starts with the first batch and ends with this object, or with
+  the process.
+
+  Args:
+    level: how programs are walled in (`rewards.code.Level`).
+    timeout_s: wall time of a program with its tests.
+  """
+
+  def __init__(
+    self, level: Level = Level.NAMESPACES, *, timeout_s: float = 2.0
+  ):
+    self._level = level
+    self._timeout_s = timeout_s
+
+  @functools.cached_property
+  def _sandbox(self) -> Sandbox:
+    sandbox = Sandbox(level=self._level, timeout_s=self._timeout_s)
+    weakref.finalize(self, sandbox.close)
+    return sandbox
+
+  def __call__(
+    self, responses: Sequence[str], rows: Sequence[Row]
+  ) -> dict[str, list[float]]:
+    """Returns accuracy (0 or 1) and reward = 2·accuracy of every response."""
+    jobs = [(r, row.reference) for r, row in zip(responses, rows, strict=True)]
+    verdicts = self._sandbox.run(jobs)
+    # Where program and tests share a process, the verdict could be forged.
+    passed = [v.passed and not v.weaker for v in verdicts]
+    return {
+      "accuracy": [float(p) for p in passed],
+      "reward": [PASSED * p for p in passed],
+    }
+
+
+def answer(response: str) -> str:
+  """Returns a name for the program, the same whatever comments and layout.
+
+  Different programs are counted by it; "" where the response is no Python.
+  """
+  try:
+    tree = ast.dump(ast.parse(response))
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return ""
+  digest = hashlib.blake2b(tree.encode(), digest_size=8).digest()
+  # Letters alone: numbers are compared by their value.
+  return digest.hex().translate(_LETTERS)
