@@ -6,7 +6,7 @@ one thing it would do for us, repeating the image placeholder, is done here.
 
 Control tokens come from the template alone. A user's text is encoded without
 them, whatever it spells: transformers would read `<|im_end|>` inside a question
-as the end of the turn.
+as the end of the turn. Here it is text like any other.
 """
 
 import dataclasses
@@ -22,13 +22,19 @@ from jaxvlm import jsonfile
 from jaxvlm.data import layout
 from jaxvlm.data.layout import Grid, VisionLayout
 from jaxvlm.data.processor import FAMILY, PictureSettings, settings
+from jaxvlm.data.turns import (
+  PLACE,
+  TEXT,
+  Parts,
+  Turn,
+  check_answer,
+  fill_reply,
+  parts_of,
+)
 
 IMAGE_PAD = "<|image_pad|>"
-# Marks the place of a picture in a question, as in the data sets of LLaVA,
-# LLaMA-Factory and EasyR1. It is no token.
-PLACE = "<image>"
-# Stands for a text while the template is rendered: a private character.
-_TEXT = "\ue000"
+# Whoever writes one of these into a question means a picture or a film.
+_PLACEHOLDERS = (IMAGE_PAD, "<|video_pad|>")
 # Given to templates that print today's date: a prompt is a function of its row,
 # and a run that resumes tomorrow reads the same ones.
 _DATE = {"date_string": "26 Jul 2024"}  # Llama 3's own default
@@ -84,8 +90,8 @@ class Chat:
 
     If it writes no control token there, nothing and the tokenizer's own end.
     """
-    turns = [self._turn("user", (False,)), self._turn("assistant", (False,))]
-    _, said, behind = self._apply(turns).rpartition(_TEXT)
+    turns = [self._turn(role, (TEXT,)) for role in ("user", "assistant")]
+    _, said, behind = self._apply(turns).rpartition(TEXT)
     found = re.search(self._control, behind) if said else None
     if found:
       words = behind[: found.start()]
@@ -150,36 +156,53 @@ class Chat:
       ) from e
 
   @functools.cached_property
-  def _frames(self) -> dict[tuple[bool, ...], tuple[str | int, ...]]:
-    """User turns by their parts; a dict, which workers can be sent."""
+  def _frames(self) -> dict[Any, tuple[str | int, ...]]:
+    """Rendered templates by shape; a dict, which workers can be sent."""
     return {}
 
-  def _frame(self, pictures: tuple[bool, ...]) -> tuple[str | int, ...]:
-    """Returns `_render(pictures)`; rendered once."""
-    if pictures not in self._frames:
-      self._frames[pictures] = self._render(pictures)
-    return self._frames[pictures]
-
-  def _render(self, pictures: tuple[bool, ...]) -> tuple[str | int, ...]:
-    """Returns a user turn: control tokens, and the words between them.
+  def _frame(self, shape: tuple[tuple[str, Parts], ...]) -> Any:
+    """Returns a prompt: control tokens, and the words between them.
 
     Args:
-      pictures: which parts of the turn are pictures; `_TEXT` stands for the
-        others, so that nothing can be taken for a control token in them.
+      shape: (role, parts) of every turn; texts are `TEXT`, so that nothing can
+        be taken for a control token in them.
     """
-    turns = [self._turn("user", pictures)]
-    text = self._apply(turns, add_generation_prompt=True)
+    if shape not in self._frames:
+      turns = [self._turn(role, parts) for role, parts in shape]
+      text = self._apply(turns, add_generation_prompt=True)
+      self._frames[shape] = self._pieces(text)
+    return self._frames[shape]
+
+  def _reply_frame(self, roles: tuple[str, ...]) -> tuple[str | int, ...]:
+    """Returns what the template writes behind a prompt for these turns."""
+    if roles not in self._frames:
+      turns = [self._turn(role, (TEXT,)) for role in ("user", *roles)]
+      opened = self._apply(turns[:1], add_generation_prompt=True)
+      whole = self._apply(turns)
+      if not whole.startswith(opened):
+        raise ValueError(
+          "the chat template writes a conversation differently from a prompt"
+          " and its answer: expected one that only adds to what it wrote, such"
+          " as Qwen2.5-VL's; use rows of one answer each"
+        )
+      self._frames[roles] = self._pieces(whole[len(opened) :])
+    return self._frames[roles]
+
+  def _pieces(self, text: str) -> tuple[str | int, ...]:
+    """Splits a rendered template at its control tokens."""
     added = self.tokenizer.get_added_vocab()
     pieces = re.split(f"({self._control})", text)
     return tuple(added.get(piece, piece) for piece in pieces if piece)
 
-  def _turn(self, role: str, pictures: tuple[bool, ...]) -> dict[str, Any]:
+  def _turn(self, role: str, parts: Parts) -> dict[str, Any]:
     """Returns a turn as templates read it; text alone, or a list of parts."""
     if self.layout is None:
-      return {"role": role, "content": _TEXT}
-    text = {"type": "text", "text": _TEXT}
-    parts = [{"type": "image"} if picture else text for picture in pictures]
-    return {"role": role, "content": parts}
+      return {"role": role, "content": TEXT}
+    content = [
+      {"type": "image"} if part is None else {"type": "text", "text": part}
+      for part in parts
+    ]
+    return {"role": role, "content": content}
 
   def _apply(self, turns: list[dict[str, Any]], **options: Any) -> str:
     return self.tokenizer.apply_chat_template(
@@ -193,26 +216,39 @@ class Chat:
     # A pattern that never matches, where no token was added.
     return "|".join(map(re.escape, added)) or "(?!)"
 
-  def prompt(self, question: str, grids: Sequence[Grid] = ()) -> list[int]:
-    """Returns the token ids of one user turn, ready for the answer.
+  def prompt(
+    self,
+    question: str,
+    grids: Sequence[Grid] = (),
+    before: Sequence[Turn] = (),
+  ) -> list[int]:
+    """Returns the token ids of a prompt, ready for the answer.
 
     Args:
       question: the user's text. Pictures stand where it says `<image>`, as
         often as there are pictures; without any, in front of it.
-      grids: one (frames, rows, columns) per picture.
+      grids: one (frames, rows, columns) per picture, those of `before` first.
+      before: what was said before the question: a system prompt, earlier turns.
 
     Raises:
-      ValueError: a control token in the question, `<image>` more or less often
-        than there are pictures, a template that drops parts of a turn.
+      ValueError: a picture's control token in a text, `<image>` more or less
+        often than there are pictures, a template that drops parts of a turn.
     """
     if grids and self.layout is None:
       raise ValueError(
         f"the question has {len(grids)} picture(s), expected none: the model"
         " reads text only"
       )
-    self._check_plain("question", question)
-    parts = _parts(question, len(grids))
-    frame = self._frame(tuple(part is None for part in parts))
+    turns = (*before, Turn("user", question))
+    for turn in turns:
+      _check_plain(turn)
+    parts = parts_of(turns, len(grids))
+    frame = self._frame(
+      tuple(
+        (turn.role, tuple(part if part is None else TEXT for part in said))
+        for turn, said in zip(turns, parts, strict=True)
+      )
+    )
     found = frame.count(self.image_token_id) if grids else 0
     if found != len(grids):
       raise ValueError(
@@ -220,17 +256,17 @@ class Chat:
         f" {len(grids)} picture(s): expected Qwen2.5-VL's template; a text-only"
         " template drops pictures"
       )
-    texts = [part for part in parts if part is not None]
-    found = sum(piece.count(_TEXT) for piece in frame if isinstance(piece, str))
+    texts = [part for said in parts for part in said if part is not None]
+    found = sum(piece.count(TEXT) for piece in frame if isinstance(piece, str))
     if found != len(texts):
       raise ValueError(
-        f"the chat template wrote {found} of {len(texts)} text(s) of a turn:"
-        " expected one that writes every part once"
+        f"the chat template wrote {found} of {len(texts)} text(s) of a"
+        " prompt: expected one that writes every part once"
       )
     ids, said, sizes = [], iter(texts), iter(grids)
     for piece in frame:
       if isinstance(piece, str):
-        ids += self._encode(re.sub(_TEXT, lambda _: next(said), piece))
+        ids += self._encode(re.sub(TEXT, lambda _: next(said), piece))
       elif grids and piece == self.image_token_id:
         ids += [piece] * layout.image_tokens(self.layout, next(sizes))
       else:
@@ -241,31 +277,36 @@ class Chat:
     """Returns the token ids of an answer, ended by the end of the turn.
 
     Raises:
-      ValueError: no text, or a control token in it.
+      ValueError: no text.
     """
-    if not text.strip():
-      raise ValueError("the response is empty: expected text to learn from")
-    self._check_plain("response", text)
+    check_answer(text)
     words, end = self._ending
     return [*self._encode(text + words), end]
 
-  @functools.cached_property
-  def _special(self) -> tuple[str, ...]:
-    added = self.tokenizer.added_tokens_decoder.values()
-    return tuple(token.content for token in added if token.special)
+  def reply(self, said: str | Sequence[Turn]) -> tuple[list[int], list[bool]]:
+    """Returns (token ids, whether each is the assistant's) behind a prompt.
 
-  def _check_plain(self, name: str, text: str) -> None:
-    """Raises ValueError for a control token, which was surely not meant so.
+    The end of an assistant's turn is the assistant's, too; the users' turns
+    between two answers, and what the template writes around them, are not.
 
-    It would be harmless, but whoever writes `<|image_pad|>` means a picture.
+    Args:
+      said: an answer; or turns from the first answer to the last, without
+        pictures.
+
+    Raises:
+      ValueError: an answer without text, turns that do not begin and end with
+        the assistant's, a template that does not end its answers.
     """
-    found = [token for token in self._special if token in text]
-    if found:
+    if isinstance(said, str):
+      ids = self.completion(said)
+      return ids, [True] * len(ids)
+    roles = tuple(turn.role for turn in said)
+    if not roles or {roles[0], roles[-1]} != {"assistant"}:
       raise ValueError(
-        f"the {name} contains {', '.join(found)}: expected plain text, because"
-        " the chat template alone writes control tokens; remove the placeholder"
-        f" (the place of a picture in a question is written {PLACE})"
+        f"a reply has the turns {', '.join(roles) or 'of nobody'}: expected it"
+        " to begin and to end with the assistant's"
       )
+    return fill_reply(self._reply_frame(roles), said, self._encode)
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of an answer, up to the first end token."""
@@ -274,20 +315,20 @@ class Chat:
     return self.tokenizer.decode(kept, skip_special_tokens=True)
 
 
-def _parts(question: str, pictures: int) -> list[str | None]:
-  """Returns the texts and pictures (None) of a question in order."""
-  texts = question.split(PLACE)
-  places = len(texts) - 1
-  if not places:
-    return [None] * pictures + [question]
-  if places != pictures:
+def _check_plain(turn: Turn) -> None:
+  """Raises ValueError for a picture's control token in a text.
+
+  Other control tokens in a text are text. This one would be, too, but whoever
+  writes it means a picture that the model then would not see.
+  """
+  found = [token for token in _PLACEHOLDERS if token in turn.text]
+  if found:
+    name = "question" if turn.role == "user" else f"{turn.role}'s text"
     raise ValueError(
-      f"the question has {places} {PLACE} for {pictures} picture(s): expected"
-      " one for each, or none, which puts all pictures in front; give the"
-      f" pictures that it speaks of, or remove {PLACE}"
+      f"the {name} contains {', '.join(found)}: expected plain text, because"
+      " the chat template alone writes control tokens; remove the placeholder"
+      f" (the place of a picture in a question is written {PLACE})"
     )
-  parts = [part for text in texts for part in (text, None)][:-1]
-  return [part for part in parts if part != ""]
 
 
 def load(folder: str | pathlib.Path, vision: VisionLayout | None) -> Chat:

@@ -27,9 +27,13 @@ from jaxvlm.data.prompts import (
   lay_out_text,
   pad_prompts,
 )
+from jaxvlm.data.turns import Turn
 from jaxvlm.typing import Batch, Prompts
 
 Picture = str | pathlib.Path | bytes | np.ndarray
+# A text; or turns from the assistant's first to its last, of which all that the
+# assistant says is learned.
+Response = str | tuple[Turn, ...]
 # Spares tried for one place of a batch: so many unreadable rows are no accident
 # but a folder that is gone.
 _SPARES = 8
@@ -45,7 +49,8 @@ class Row:
     question: the user's text.
     reference: what the row's task scores a response by: a text, a number,
       several captions, unit tests. Only the task looks into it.
-    images: where the pictures are; loaded when the row is used.
+    images: where the pictures are, in the order in which the prompt speaks of
+      them; loaded when the row is used.
     responses: texts to learn from (SFT), in the order of the G completions.
     kinds: what each response is: "" a right one, else the kind of a wrong one
       (`data.negatives`). Empty: none is wrong.
@@ -53,16 +58,18 @@ class Row:
     reference_text: what digests and people see of `reference`, the same
       whenever the row is read. A text is its own; for anything else it must be
       given. Blank: there is nothing to score by, and the row is dropped.
+    before: what was said before the question: a system prompt, earlier turns.
   """
 
   id: str
   question: str
   reference: Any
   images: tuple[Picture, ...] = ()
-  responses: tuple[str, ...] = ()
+  responses: tuple[Response, ...] = ()
   group: str = ""
   reference_text: str | None = None
   kinds: tuple[str, ...] = ()
+  before: tuple[Turn, ...] = ()
 
   def __post_init__(self):
     if isinstance(self.reference, str):
@@ -86,6 +93,13 @@ class Row:
         f"row {self.id!r}: {len(self.kinds)} kinds of {len(self.responses)}"
         " responses, expected one for each, or none"
       )
+
+  @property
+  def texts(self) -> tuple[Any, ...]:
+    """All that digests see of the row but its pictures."""
+    said = (self.id, self.question, self.reference_text, self.responses)
+    # Rows without earlier turns have the digests that they always had.
+    return (*said, self.before) if self.before else said
 
 
 class Bucket(NamedTuple):
@@ -209,8 +223,7 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
     kept.append(index)
     buckets.append(bucket)
     counts.setdefault(len(row.responses), row.id)
-    text = (row.id, row.question, row.reference_text, row.responses, bucket)
-    digest.update(repr(text).encode())
+    digest.update(repr((*row.texts, bucket)).encode())
   if not kept:
     why = dropped[0] if dropped else ("-", "the data set is empty")
     raise ValueError(
@@ -253,10 +266,10 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   check_pair(row)
   grids = encoder.grids(row)
   chat = encoder.chat
-  prompt = len(chat.prompt(row.question, grids))
+  prompt = len(chat.prompt(row.question, grids, row.before))
   patches = sum(layout.slots(chat.layout, grid) for grid in grids)
   for text in row.responses:
-    count = len(chat.completion(text))
+    count = len(chat.reply(text)[0])
     if count > encoder.max_new_tokens:
       raise ValueError(
         f"a response has {count} tokens, expected at most"
@@ -295,7 +308,9 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
   vision = chat.layout
   if vision is None:
     encoder.grids(row)  # there are none, or it says so
-    return lay_out_text(np.array(chat.prompt(row.question), np.int32))
+    return lay_out_text(
+      np.array(chat.prompt(row.question, (), row.before), np.int32)
+    )
   loaded = [
     images.patchify(
       vision, images.load(picture), encoder.budget, chat.pictures.colors
@@ -303,7 +318,7 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
     for picture in row.images
   ]
   grids = [grid for _, grid in loaded]
-  tokens = np.array(chat.prompt(row.question, grids), np.int32)
+  tokens = np.array(chat.prompt(row.question, grids, row.before), np.int32)
   pixels = [patches for patches, _ in loaded]
   return lay_out(vision, tokens, grids, pixels, chat.image_token_id)
 
@@ -330,9 +345,13 @@ def collate_prompts(
 
 
 def collate_completions(
-  texts: Sequence[Sequence[str]], encoder: Encoder
+  texts: Sequence[Sequence[Response]], encoder: Encoder
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (tokens i32[N, G, T], mask bool[N, G, T]) of N rows of G texts."""
+  """Returns (tokens i32[N, G, T], mask bool[N, G, T]) of N rows of G texts.
+
+  The mask is of what the assistant says. In a response of several turns it has
+  holes: the model reads what the user says between, and does not learn it.
+  """
   if any(isinstance(row, str) for row in (texts, *texts)):
     raise ValueError(
       "responses are one text, expected a sequence of texts for every row; put"
@@ -349,9 +368,9 @@ def collate_completions(
   mask = np.zeros(shape, bool)
   for i, row in enumerate(texts):
     for g, text in enumerate(row):
-      ids = encoder.chat.completion(text)
+      ids, learned = encoder.chat.reply(text)
       tokens[i, g, : len(ids)] = ids
-      mask[i, g, : len(ids)] = True
+      mask[i, g, : len(ids)] = learned
   return tokens, mask
 
 

@@ -84,9 +84,8 @@ def _pieces(rows: Sequence[Row]) -> Iterator[bytes]:
     return
   for row in rows:
     pictures = tuple(_picture(picture) for picture in row.images)
-    text = (row.id, row.question, row.reference_text, row.responses, pictures)
     # repr escapes what is no valid Unicode; such rows are dropped, not fatal.
-    yield repr(text).encode()
+    yield repr((*row.texts, pictures)).encode()
 
 
 def _picture(picture: Picture) -> tuple[object, ...]:

@@ -31,7 +31,7 @@ def buckets_for(
   for row in rows:
     try:
       grids = grids_of(row, chat, budget)
-      length = len(chat.prompt(row.question, grids))
+      length = len(chat.prompt(row.question, grids, row.before))
     except (ValueError, OSError):
       continue
     slots = sum(layout.slots(chat.layout, grid) for grid in grids)

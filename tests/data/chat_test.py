@@ -98,20 +98,32 @@ def test_text_only(either):
   assert "vision" not in either.tokenizer.decode(ids)
 
 
-def test_every_special_token_in_a_text_is_refused(either):
+def test_control_tokens_in_a_text_are_text(either):
   added = either.tokenizer.added_tokens_decoder.values()
   special = [token.content for token in added if token.special]
   assert {PAD, "<|im_start|>", "<|im_end|>", "<|vision_start|>"} < {*special}
   assert len(special) == 14
+  control = set(either.tokenizer.get_added_vocab().values())
+  plain = [id for id in either.prompt("x") if id in control]
   for token in special:
-    for name, write in (
-      ("question", either.prompt),
-      ("question", lambda text: either.prompt(text, [(1, 4, 4)])),
-      ("response", either.completion),
-    ):
-      with pytest.raises(ValueError, match="remove the placeholder") as caught:
-        write(f"70 {token} 70")
-      assert f"the {name} contains {token}:" in str(caught.value)
+    ids = either.completion(f"70 {token} 70")
+    assert control & {*ids[:-1]} == set()
+    assert either.decode(ids) == f"70 {token} 70"
+    if token in (PAD, "<|video_pad|>"):
+      continue
+    ids = either.prompt(f"70 {token} 70")
+    assert [id for id in ids if id in control] == plain
+    assert f"70 {token} 70" in either.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("token", [PAD, "<|video_pad|>"])
+def test_a_pictures_token_in_a_question_is_refused(nano, token):
+  for grids in ((), [(1, 4, 4)]):
+    with pytest.raises(ValueError, match="remove the placeholder") as caught:
+      nano.prompt(f"see {token}", grids)
+    assert f"the question contains {token}:" in str(caught.value)
+  with pytest.raises(ValueError, match="the system's text contains"):
+    nano.prompt("see", (), [chat.Turn("system", token)])
 
 
 def test_pictures_stand_where_the_question_says_so(either):
@@ -173,8 +185,8 @@ def test_no_text_becomes_a_control_token(nano, text, pictures):
   try:
     ids = nano.prompt(text, grids)
   except ValueError:
-    # Refused for a reason: the text holds a whole special token, or a place.
-    reasons = [*tokenizer.all_special_tokens, chat.PLACE]
+    # Refused for a reason: the text asks for a picture.
+    reasons = [PAD, chat.PLACE]
     assert any(reason in text for reason in reasons)
     return
   assert control(ids) == control(nano.prompt("x", grids))
@@ -227,10 +239,9 @@ def test_text_that_is_no_unicode_is_refused(nano):
       write("half a pair: \ud800")
 
 
-# NFC folds some characters into others and special tokens are not shown; all
-# else comes back.
+# NFC folds some characters into others; all else comes back.
 PLAIN = st.text(st.characters(codec="ascii"), min_size=1).filter(
-  lambda text: text.strip() and "<|" not in text
+  lambda text: text.strip()
 )
 
 

@@ -3,7 +3,7 @@
 import pathlib
 
 from jaxvlm.data.rows import Row
-from jaxvlm.data.sources.records import answer_text, records
+from jaxvlm.data.sources.records import answer_text, inside, records
 
 # Appended to the question, as in the public Geometry3K recipes: reason first,
 # box the answer. The wording is ours.
@@ -65,17 +65,3 @@ def _worked(record: dict, answer: str) -> str:
   if not isinstance(given, str):
     raise TypeError(f"text_full is {given!r}, expected a text")
   return f"<think>{given}</think> \\boxed{{{answer}}}"
-
-
-def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
-  """Returns folder / name, refusing what leaves the folder."""
-  try:
-    path = (folder / name).resolve()
-  except (ValueError, OSError, RuntimeError):  # NUL, a loop of links
-    path = None
-  if path is None or not path.is_relative_to(folder.resolve()):
-    raise ValueError(
-      f"image path {name!r} leaves the data folder {folder}; expected a path"
-      " relative to it"
-    )
-  return path

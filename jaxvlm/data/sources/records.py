@@ -1,4 +1,4 @@
-"""Lines of a JSONL file as records, and answers as exact text."""
+"""Lines of a JSONL file, answers as exact text, paths that stay in a folder."""
 
 import decimal
 import json
@@ -66,3 +66,17 @@ def answer_text(value: Any) -> str:
 def _is_short(value: decimal.Decimal) -> bool:
   digits = len(value.as_tuple().digits)
   return value.is_finite() and max(digits, abs(value.adjusted())) < _MOST_DIGITS
+
+
+def inside(folder: pathlib.Path, name: str) -> pathlib.Path:
+  """Returns folder / name, refusing what leaves the folder."""
+  try:
+    path = (folder / name).resolve()
+  except (ValueError, OSError, RuntimeError):  # NUL, a loop of links
+    path = None
+  if path is None or not path.is_relative_to(folder.resolve()):
+    raise ValueError(
+      f"image path {name!r} leaves the data folder {folder}; expected a path"
+      " relative to it"
+    )
+  return path

@@ -1,0 +1,43 @@
+"""Chat messages with pictures beside them, as in LLaMA-Factory and ms-swift.
+
+  {"messages": [{"role": "user", "content": "<image>What is x?"},
+                {"role": "assistant", "content": "70"}],
+   "images": ["a.png"]}
+
+Contents may be lists of parts, as in OpenAI's chat, with the pictures inside.
+ms-swift's `rejected_response` and `solution` are read, too.
+"""
+
+from jaxvlm.data.own.example import (
+  Example,
+  Layout,
+  Record,
+  answer_of,
+  conversation,
+  images_of,
+  label_of,
+  placed,
+  text_of,
+  with_system,
+)
+
+
+def _parse(record: Record) -> Example:
+  turns, named = conversation(record.get("messages"))
+  rejected = record.get("rejected_response")
+  return Example(
+    with_system(record, turns),
+    placed(named, images_of(record)),
+    None if rejected is None else text_of(record, "rejected_response"),
+    answer_of(record),
+    label_of(record, "id"),
+  )
+
+
+LAYOUT = Layout(
+  "messages",
+  "messages of role and content, and as they are needed images, system,"
+  " rejected_response, answer, id",
+  lambda record: "messages" in record,
+  _parse,
+)

@@ -1,0 +1,106 @@
+"""TRL's layouts: prompt and completion; prompt, chosen and rejected.
+
+  {"prompt": "What is x?", "completion": "70"}
+  {"prompt": [{"role": "user", "content": "What is x?"}],
+   "chosen": [{"role": "assistant", "content": "70"}],
+   "rejected": [{"role": "assistant", "content": "60"}]}
+
+Every field is a text or a list of messages. Where `prompt` is absent, it is
+what `chosen` and `rejected` have in common, as in TRL's `extract_prompt`.
+"""
+
+from typing import Any
+
+from jaxvlm.data.own.example import (
+  Example,
+  Layout,
+  Record,
+  answer_of,
+  conversation,
+  images_of,
+  label_of,
+  placed,
+  short,
+  with_system,
+)
+from jaxvlm.data.turns import Turn
+
+
+def _side(value: Any, role: str) -> tuple[tuple[Turn, ...], list[Any]]:
+  """Returns (turns, pictures) of a text, which `role` says, or of messages."""
+  if isinstance(value, str):
+    value = [{"role": role, "content": value}]
+  return conversation(value)
+
+
+def _completion(record: Record) -> Example:
+  turns, named = _side(record.get("prompt"), "user")
+  more, others = _side(record.get("completion"), "assistant")
+  return _example(record, (*turns, *more), named + others, None)
+
+
+def _preference(record: Record) -> Example:
+  chosen, named = _side(record.get("chosen"), "assistant")
+  rejected, _ = _side(record.get("rejected"), "assistant")
+  if record.get("prompt") is not None:
+    turns, before = _side(record["prompt"], "user")
+    named = before + named
+  else:
+    common = 0
+    while chosen[common : common + 1] == rejected[common : common + 1] != ():
+      common += 1
+    turns, chosen, rejected = (
+      chosen[:common],
+      chosen[common:],
+      rejected[common:],
+    )
+  for name, answer in (("chosen", chosen), ("rejected", rejected)):
+    if [turn.role for turn in answer] != ["assistant"]:
+      raise ValueError(
+        f"{name} is {short([turn.role for turn in answer])} behind the prompt,"
+        " expected one turn of the assistant"
+      )
+  return _example(record, (*turns, *chosen), named, rejected[0].text)
+
+
+def _prompt(record: Record) -> Example:
+  turns, named = _side(record.get("prompt"), "user")
+  return _example(record, turns, named, None)
+
+
+def _example(
+  record: Record,
+  turns: tuple[Turn, ...],
+  named: list[Any],
+  rejected: str | None,
+) -> Example:
+  return Example(
+    with_system(record, turns),
+    placed(named, images_of(record)),
+    rejected,
+    answer_of(record),
+    label_of(record, "id"),
+  )
+
+
+PREFERENCE = Layout(
+  "preference",
+  "prompt, chosen and rejected, texts or messages, and as they are needed"
+  " images, answer, id",
+  lambda record: "chosen" in record and "rejected" in record,
+  _preference,
+)
+COMPLETION = Layout(
+  "prompt_completion",
+  "prompt and completion, texts or messages, and as they are needed images,"
+  " answer, id",
+  lambda record: "prompt" in record and "completion" in record,
+  _completion,
+)
+PROMPT = Layout(
+  "prompt",
+  "prompt, a text or messages, and as they are needed images, answer,"
+  " solution, id",
+  lambda record: "prompt" in record,
+  _prompt,
+)
