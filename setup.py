@@ -37,9 +37,12 @@ setuptools.setup(
       "ruff>=0.14",
       "torch==2.13.0",
       "equinox>=0.13",
+      "pyarrow>=20",
       # Compiles for TPU without one: memory and HLO tests.
       "libtpu==0.0.51; sys_platform == 'linux'",
     ],
+    "parquet": ["pyarrow>=20"],
+    "hub": ["datasets>=4"],
     # `jaxvlm plan`: the TPU compiler, which needs no TPU.
     "plan": ["libtpu==0.0.51; sys_platform == 'linux'"],
     # METEOR and SPICE, which are Java; all other scores are our own.

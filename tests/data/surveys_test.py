@@ -13,6 +13,7 @@ from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.processor import FAMILY
 from jaxvlm.data.rows import Bucket, Encoder, Row
 from jaxvlm.data.sources.world import Mixture, WorldRows
+from jaxvlm.data.turns import Turn
 from tests import tiny
 
 
@@ -23,11 +24,11 @@ class Words:
   pictures = FAMILY
   fingerprint = "words"
 
-  def prompt(self, question, grids):
+  def prompt(self, question, grids, before=()):
     return [1] * sum(h * w // 4 for _, h, w in grids) + question.split()
 
-  def completion(self, text):
-    return text.split()
+  def reply(self, text):
+    return text.split(), None
 
 
 ENCODER = Encoder(
@@ -90,6 +91,7 @@ def test_whatever_differs_is_seen(some, tmp_path):
     ("reference", "2"),
     ("responses", ("z",)),
     ("images", ()),
+    ("before", (Turn("system", "Be brief."),)),
   ):
     other = [*some[:2], change(some[2], **{field: value}), *some[3:]]
     keys.append(surveys.key_of(other, ENCODER))

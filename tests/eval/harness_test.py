@@ -169,7 +169,7 @@ class Words:
   pad_id = tiny.PAD
   image_token_id = tiny.IMAGE
 
-  def prompt(self, question, grids):
+  def prompt(self, question, grids, before=()):
     pictures = sum(h * w // 4 for _, h, w in grids)
     return [1, *[tiny.IMAGE] * pictures, *map(len, question.split())]
 

@@ -9,6 +9,7 @@ need no answer, `problems` for the other rewards and for evaluation. What cannot
 be read is dropped, counted and named (`drops`).
 """
 
+from jaxvlm.data.own.example import Example
 from jaxvlm.data.own.forms import (
   NO_REFERENCE,
   answered,
@@ -22,6 +23,7 @@ from jaxvlm.data.own.read import Table, read
 __all__ = [
   "LAYOUTS",
   "NO_REFERENCE",
+  "Example",
   "Table",
   "answered",
   "pairs",
