@@ -23,11 +23,9 @@ from jaxvlm import assets, models, sharding
 from jaxvlm.data import layout
 from jaxvlm.data.rows import Bucket, EncodedPrompt, collate_prompts
 from jaxvlm.models.flops import Shapes
-from jaxvlm.models.qwen2_5_vl import Config
-from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.models.remat import Remat
 from jaxvlm.plan import programs
-from jaxvlm.plan.setting import MODELS, Setting, Task
+from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.train.optimizer import (
   OptimizerConfig,
   Precision,
@@ -84,7 +82,8 @@ def start(s: Setting, mesh: jax.sharding.Mesh) -> TrainState:
   params = jax.jit(lambda p: master_params(s.optimizer, p), donate_argnums=0)(
     params
   )
-  return init_state(params, make_optimizer(s.optimizer), rules=RULES)
+  rules = models.partition_rules(s.model)
+  return init_state(params, make_optimizer(s.optimizer), rules=rules)
 
 
 def seconds(run, repeats: int, warmup: int = 3) -> list[float]:
@@ -114,7 +113,7 @@ def flags() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   on_cpu = jax.default_backend() == "cpu"
   parser.add_argument(
-    "--model", choices=[*MODELS, NANO], default=NANO if on_cpu else "3b"
+    "--model", choices=[*models.PRESETS, NANO], default=NANO if on_cpu else "3b"
   )
   parser.add_argument("--prompts", type=int, default=1, help="per device")
   parser.add_argument("--prompt_tokens", type=int)
@@ -137,13 +136,13 @@ def flags() -> argparse.Namespace:
 def setting(f: argparse.Namespace, devices: int) -> Setting:
   """Returns what is measured."""
   if f.model == NANO:
-    model = Config.from_folder(assets.folder("nano-base"))
+    model = models.read_config(assets.folder("nano-base"))
   else:
-    model = MODELS[f.model]
+    model = models.PRESETS[f.model]
   window = model.layout.window_slots
   return Setting(
     model,
-    Task.SFT,
+    Objective.SFT,
     "this machine",
     prompts=f.prompts * devices,
     prompt_tokens=f.prompt_tokens,

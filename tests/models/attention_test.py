@@ -255,7 +255,7 @@ def _step_text(sizes):
   """Returns the text of a train step of two layers."""
   cell = setting.Setting(
     tiny.CONFIG,
-    setting.Task.SFT,
+    setting.Objective.SFT,
     "v5e:2x2",
     mesh=sharding.MeshConfig(*sizes),
     prompts=4,
