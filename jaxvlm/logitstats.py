@@ -11,6 +11,7 @@ step of a sampler. The gradient of every statistic with respect to the logits
   jsd             (1−β)·p·(log p/m − KL(p‖m)),   m = β·q + (1−β)·p
   top_k_kl        p − q inside the teacher's top k, p·(1 − Q̄/P̄) outside,
                   Q̄ and P̄ being the masses outside
+  total_variation ½·p·(s − Σ p·s),   s = sign(p − q)
 """
 
 import math
@@ -39,6 +40,7 @@ class TokenStats(NamedTuple):
     jsd: generalized Jensen-Shannon divergence; None without `jsd_beta`.
     top_k_kl: KL(q‖p) after merging all but the teacher's `top_k` tokens into
       one event, a lower bound of `forward_kl`; None without `top_k`.
+    total_variation: ½ Σ_v |p_v − q_v|, in [0, 1]; None unless asked for.
   """
 
   logprobs: Array
@@ -51,6 +53,7 @@ class TokenStats(NamedTuple):
   forward_kl: Array | None = None
   jsd: Array | None = None
   top_k_kl: Array | None = None
+  total_variation: Array | None = None
 
 
 class Divergences(NamedTuple):
@@ -59,10 +62,12 @@ class Divergences(NamedTuple):
   Attributes:
     jsd_beta: β of the generalized JSD, or None.
     top_k: k of the teacher's top-k KL, or None.
+    total_variation: whether the total variation is asked for.
   """
 
   jsd_beta: float | None = None
   top_k: int | None = None
+  total_variation: bool = False
 
 
 class Saved(NamedTuple):
@@ -73,6 +78,7 @@ class Saved(NamedTuple):
   teacher_lse: Array | None = None
   student_to_mixture: Array | None = None
   tail_ratio: Array | None = None
+  mean_sign: Array | None = None
 
 
 def measure(
@@ -124,6 +130,10 @@ def measure(
     top_k_kl, ratio = _top_k_kl(own, other, inside)
     stats = stats._replace(top_k_kl=top_k_kl)
     saved = saved._replace(tail_ratio=ratio)
+  if divergences.total_variation:
+    tilt = p * jnp.sign(p - q)
+    stats = stats._replace(total_variation=jnp.sum(jnp.abs(p - q), -1) / 2)
+    saved = saved._replace(mean_sign=jnp.sum(tilt, -1))
   return stats, saved
 
 
@@ -272,4 +282,8 @@ def pull_back(
     inside, outside = p - jnp.exp(log_q), p * (1.0 - saved.tail_ratio[:, None])
     merged = jnp.where(_inside(teacher, divergences.top_k), inside, outside)
     dz += ct.top_k_kl[:, None] * merged
+  if ct.total_variation is not None:
+    half = ct.total_variation / 2
+    dz += half[:, None] * p * jnp.sign(p - jnp.exp(log_q))
+    slope += half * saved.mean_sign
   return dz - p * slope[:, None]

@@ -42,6 +42,7 @@ def token_stats(
   teacher_head: Array | None = None,
   jsd_beta: float | None = None,
   top_k: int | None = None,
+  total_variation: bool = False,
   chunk: int | None = None,
 ) -> TokenStats:
   """Returns exact statistics of softmax(hidden @ head / temperature).
@@ -68,6 +69,7 @@ def token_stats(
     jsd_beta: asks for `jsd` = β·KL(q‖m) + (1−β)·KL(p‖m), m = β·q + (1−β)·p
       (GKD, arXiv:2306.13649, Eq. 1); by convention 0 is KL(q‖p), 1 KL(p‖q).
     top_k: asks for `top_k_kl`; tokens tied at the k-th place are all kept.
+    total_variation: asks for it.
     chunk: tokens per chunk. None takes all at once while their logits fit in
       256 MiB a device; then chunks of 64 MiB or a quarter of the head's
       gradient, whichever is more. More is faster: on a GPU try 1024.
@@ -82,7 +84,8 @@ def token_stats(
   vocab = _check_arrays(
     hidden, head, targets, mask, vocab_size, teacher_hidden, teacher_head
   )
-  _check_numbers(temperature, jsd_beta, top_k, chunk, vocab, teacher_head)
+  asked = Divergences(jsd_beta, top_k, total_variation)
+  _check_numbers(temperature, asked, chunk, vocab, teacher_head)
   if teacher_head is not None:
     teacher_hidden = jax.lax.stop_gradient(teacher_hidden)
     teacher_head = jax.lax.stop_gradient(teacher_head)[:, :vocab]
@@ -113,7 +116,7 @@ def token_stats(
       order=order,
       rounds=rounds,
     ),
-    _Static(count, Divergences(jsd_beta, top_k)),
+    _Static(count, asked),
   )
 
   def restore(x):
@@ -407,13 +410,14 @@ def check_temperature(temperature: Any) -> None:
     )
 
 
-def _check_numbers(temperature, jsd_beta, top_k, chunk, vocab, teacher_head):
+def _check_numbers(temperature, asked: Divergences, chunk, vocab, teacher_head):
   check_temperature(temperature)
-  if teacher_head is None and not (jsd_beta is None and top_k is None):
+  if teacher_head is None and asked != Divergences():
+    named = ", ".join(f"{k} is {v}" for k, v in asked._asdict().items())
     raise ValueError(
-      f"jsd_beta is {jsd_beta} and top_k is {top_k} without a teacher: pass "
-      "teacher_hidden and teacher_head"
+      f"{named} without a teacher: pass teacher_hidden and teacher_head"
     )
+  jsd_beta, top_k = asked.jsd_beta, asked.top_k
   if jsd_beta is not None and not 0 <= jsd_beta <= 1:
     raise ValueError(f"jsd_beta is {jsd_beta}, expected 0 to 1")
   if top_k is not None and not 0 < top_k <= vocab:

@@ -7,11 +7,12 @@ Nothing here touches pyplot: no global state, nothing kept after drawing.
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.axes import Axes
 from matplotlib.backends import backend_agg
 from matplotlib.figure import Figure
 
@@ -121,19 +122,14 @@ def panel(
   Returns:
     A PNG.
   """
-  with matplotlib.rc_context(_LOOK):
-    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white")
-    backend_agg.FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.175, 0.145, 0.80, 0.67))
+
+  def paint(axes):
     for curve in curves:
       _draw(axes, curve)
     for level in levels:
       axes.axhline(
         level.y, color=_INK, linestyle=":", linewidth=1.3, label=level.label
       )
-    axes.set_title(title, pad=24)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
     if not curves:
       axes.text(
         0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=_INK
@@ -152,7 +148,33 @@ def panel(
       ticks = sorted({float(x) for curve in curves for x in curve.x})
       axes.xaxis.set_major_locator(ticker.FixedLocator(ticks))
       axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
-    if curves or levels:
+
+  return draw(paint, title=title, xlabel=xlabel, ylabel=ylabel)
+
+
+def draw(
+  paint: Callable[[Axes], None], *, title: str, xlabel: str, ylabel: str
+) -> bytes:
+  """Draws one panel of any kind in the look of all.
+
+  Args:
+    paint: draws into the axes; what it labels is in the legend.
+    title: what is shown, and on what.
+    xlabel: quantity of the x axis.
+    ylabel: quantity and unit of the y axis.
+
+  Returns:
+    A PNG.
+  """
+  with matplotlib.rc_context(_LOOK):
+    figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white")
+    backend_agg.FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.175, 0.145, 0.80, 0.67))
+    paint(axes)
+    axes.set_title(title, pad=24)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if axes.get_legend_handles_labels()[0]:
       axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 0.985),

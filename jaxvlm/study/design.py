@@ -46,10 +46,14 @@ class Design:
     last: the stage that all arms end with. Its first policy is the "entry",
       its last one the "endpoint"; its settings are recorded under its name.
     last_name: what the last stage is in a word, such as "RL".
+    without_last: arms that end before it, because others go on from them.
     untrained: where the policy was measured that no stage has trained yet; the
       first of them that was measured counts.
     untrained_name: what that policy is in words.
     references: what is measured beside the arms -> its name in words.
+    headline: the score that the summary speaks of.
+    shown: problem set -> the scores that tables show of it; of a set that is
+      not named they show all.
     enough_steps: with fewer steps of the last stage no claim gets a verdict.
     command: what makes results.
   """
@@ -59,9 +63,12 @@ class Design:
   stages: Mapping[str, str] = dataclasses.field(default_factory=dict)
   last: str = ""
   last_name: str = ""
+  without_last: tuple[str, ...] = ()
   untrained: tuple[Point, ...] = ()
   untrained_name: str = "base"
   references: Mapping[Point, str] = dataclasses.field(default_factory=dict)
+  headline: str = "accuracy"
+  shown: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
   enough_steps: int = 0
   command: str = ""
 

@@ -13,6 +13,7 @@ from jaxvlm.study import inputs, stages
 from jaxvlm.study.config import GRPOConfig, StageConfig
 from jaxvlm.study.inputs import MakeInputs
 from jaxvlm.study.lab import Lab
+from jaxvlm.study.probing import ProbeSet
 from jaxvlm.study.stages import Stage
 from jaxvlm.train.assemble import Assembly
 from jaxvlm.typing import Params
@@ -44,12 +45,14 @@ def supervised(
   assembly: Assembly,
   rows: Survey,
   params: Params,
+  *,
+  probes: ProbeSet | None = None,
 ) -> Params:
   """Trains on the responses of rows: SFT, and pairs (DPO, SFT-C)."""
   source = lab.source(rows, config, place.number)
   given = inputs.supervised(lambda start: lab.stream(source, start))
   stage = _stage(place, config, assembly, given)._replace(
-    row_ids=source.row_ids
+    row_ids=source.row_ids, probes=probes
   )
   return stages.train(lab, stage, params)
 

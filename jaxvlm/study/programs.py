@@ -17,7 +17,7 @@ from jaxvlm.data.chat import Chat
 from jaxvlm.rollout import Generate, Slots, make_generate, make_refill
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import partition
-from jaxvlm.study.config import GRPOConfig, StageConfig, StudyConfig
+from jaxvlm.study.config import GRPOConfig, StudyConfig
 from jaxvlm.study.folders import ModelFolder
 from jaxvlm.train import assemble, freeze, objectives
 from jaxvlm.train.assemble import Assembly, Form
@@ -65,10 +65,8 @@ def _on_mesh(
   return jax.jit(function, out_shardings=places)(params)
 
 
-def make_stages(
-  config: StudyConfig, model: Any
-) -> Callable[[Objective, StageConfig], Assembly]:
-  """Returns what assembles a stage from its objective and settings.
+def make_stages(config: StudyConfig, model: Any) -> Callable[..., Assembly]:
+  """Returns what assembles a stage from its objective, settings and totals.
 
   Stages that differ in their length alone share a program.
 
@@ -78,18 +76,19 @@ def make_stages(
   """
 
   @functools.cache
-  def make(objective: Objective, **settings: Any) -> Assembly:
+  def make(objective: Objective, totals: Any, **settings: Any) -> Assembly:
     return assemble.assemble(
       objective,
-      objectives.count,
+      totals,
       config.form,
       rules=models.partition_rules(model),
       norm_depth=config.grad_norm_depth,
       **settings,
     )
 
-  return lambda objective, stage: make(
+  return lambda objective, stage, totals=objectives.count: make(
     objective,
+    totals,
     optimizer=stage.optimizer,
     reference=stage.reference,
     minibatches=stage.optimizer_steps,

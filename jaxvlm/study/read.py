@@ -142,7 +142,7 @@ def _unfinished(results: Results) -> list[str]:
   ]
   ends = [0, *(step for step in results.endpoint_steps if step > 0)]
   for arm in results.arms if design.last else ():
-    for step in ends:
+    for step in ends if arm not in design.without_last else ():
       point = Point(arm, design.last, step)
       lack = [
         str(seed)

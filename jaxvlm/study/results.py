@@ -20,7 +20,20 @@ from jaxvlm.diagnostics import (
 from jaxvlm.study.design import Design, Point, Policy, Span
 
 KS = (1, 2, 4, 8, 16)
-_SHARES = ("accuracy", "format")
+_SHARES = (
+  "accuracy",
+  "format",
+  "exact",
+  "meaning",
+  "objects",
+  "attributes",
+  "relations",
+  "top1",
+  "overconfidence",
+  "total_variation",
+)
+# Beginnings of the names of what is measured in nats.
+_NATS = ("entropy", "logprob", "shift", "jensen_shannon")
 
 # metric -> f64[P], one value per problem
 Scores = Mapping[str, np.ndarray]
@@ -41,15 +54,15 @@ class Unit(NamedTuple):
 
 
 def is_share(metric: str) -> bool:
-  """Returns whether a score lies between 0 and 1."""
+  """Returns whether a score lies between 0 and 1, or -1 and 1."""
   return metric in _SHARES or metric.startswith("pass@")
 
 
 def unit(metric: str) -> Unit:
-  """Returns points for shares, nats for entropies, else the number itself."""
+  """Returns points for shares, nats for what is a logarithm, else nothing."""
   if is_share(metric):
     return Unit("points", 100.0, 1)
-  return Unit("nats" if metric == "entropy" else "", 1.0, 3)
+  return Unit("nats" if metric.startswith(_NATS) else "", 1.0, 3)
 
 
 class Moment(NamedTuple):
@@ -152,6 +165,7 @@ class Results:
     out = [
       Moment(name, moment, of(arm))
       for arm, name in design.arms.items()
+      if arm not in design.without_last
       for moment, of in ends
     ]
     beside = design.references.items()

@@ -19,6 +19,7 @@ from jaxvlm.rollout import Generate, empty_samples
 from jaxvlm.study.config import GRPOConfig, StageConfig
 from jaxvlm.study.inputs import MakeInputs
 from jaxvlm.study.lab import Lab
+from jaxvlm.study.probing import ProbeSet
 from jaxvlm.train import carry as carries
 from jaxvlm.train import drift, experience, loop
 from jaxvlm.train.assemble import Assembly
@@ -40,6 +41,7 @@ class Stage(NamedTuple):
       policy is measured once in a study.
     last: a name for the policy that it ends with.
     carry: what the first step is given of completions under way.
+    probes: looks at completions that the stage does not see; None: nothing.
   """
 
   folder: str
@@ -52,6 +54,7 @@ class Stage(NamedTuple):
   first: str | None = None
   last: str | None = None
   carry: PyTree = ()
+  probes: ProbeSet | None = None
 
 
 def train(lab: Lab, stage: Stage, params: Params) -> Params:
@@ -80,6 +83,11 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
     whole = assembly.whole(part, frozen)
     return measure(lab, folder, step, whole, lab.evaluate, named.get(step))
 
+  watched = None
+  if stage.probes is not None:
+    watched = stage.probes.watch(
+      lab, folder, params, lambda part: assembly.whole(part, frozen)
+    )
   # Accelerators multiply float32 in a lower precision unless told otherwise.
   exact = not config.bfloat16 and jax.default_backend() == "cpu"
   measured = lab.problems.evaluation
@@ -103,6 +111,7 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
     drift_bounds=drift.FLOAT32 if exact else drift.LOW_PRECISION,
     row_ids=stage.row_ids,
     score=lambda record: next(map(record.get, ranked_by), None),
+    probes=watched,
   )
   return assembly.whole(final.trainable, frozen)
 

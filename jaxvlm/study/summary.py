@@ -45,9 +45,12 @@ def _scores(results: Results) -> Iterable[str]:
     (main, column.metric, column.digits): column.label
     for column in tables.few(results)
   }
-  columns |= {
-    (name, "accuracy", 1): f"{name.replace('_', ' ')}, %" for name in others
-  }
+  for name in others:
+    words = name.replace("_", " ")
+    if own := results.design.shown.get(name):
+      columns[name, own[0], unit(own[0]).digits] = f"{words}: {own[0]}"
+    else:
+      columns[name, results.design.headline, 1] = f"{words}, %"
   yield f"| policy | {' | '.join(columns.values())} |"
   yield "|---" * (1 + len(columns)) + "|"
   for label, policy in _rows(results):
@@ -95,14 +98,19 @@ def in_words(results: Results, findings: Sequence[Finding]) -> str:
         f"After {results.last_step} steps of the same {design.last_name}"
         f"{_several(results.endpoint_steps)}",
         at["endpoint"],
-        "accuracy",
+        design.headline,
       ),
     ]
   beside = at[""]
   if results.untrained:
     beside = {design.untrained_name: results.untrained, **beside}
   sentences.append(
-    _of(results, "Beside them" if design.last else "Here", beside, "accuracy")
+    _of(
+      results,
+      "Beside them" if design.last else "Here",
+      beside,
+      design.headline,
+    )
   )
   sizes = [
     f"{results.problems(name)} {words}"

@@ -146,12 +146,17 @@ def columns(results: Results, problem_set: str) -> list[Column]:
     for scores in by_seed.values()
     for name in scores
   }
+  shown = results.design.shown.get(problem_set, tuple(measured))
   others = [
-    Column(name, name, 1.0, 3)
+    Column(name, f"{name}, %" if is_share(name) else name, *unit(name)[1:])
     for name in measured
-    if name not in known and not is_share(name)
+    if name not in known and not name.startswith("pass@")
   ]
-  return [column for column in usual + others if column.metric in measured]
+  return [
+    column
+    for column in usual + others
+    if column.metric in measured and column.metric in shown
+  ]
 
 
 def few(results: Results) -> list[Column]:

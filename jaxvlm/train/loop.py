@@ -25,6 +25,7 @@ from jaxvlm.lock import Lock
 from jaxvlm.train import drift, occupancy, preemption, skips
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.compiles import CompileCounter
+from jaxvlm.train.probing import Probes
 from jaxvlm.train.step import TrainState
 from jaxvlm.typing import Params, PyTree
 
@@ -94,6 +95,7 @@ def run(
   drift_bounds: drift.Bounds = drift.FLOAT32,
   row_ids: RowIds | None = None,
   score: Score | None = None,
+  probes: Probes | None = None,
 ) -> TrainState:
   """Trains until `schedule.steps`, resuming where `workdir` left off.
 
@@ -118,6 +120,9 @@ def run(
     row_ids: names the rows of a batch that the guard refuses, for
       skipped.jsonl.
     score: ranks checkpoints for `schedule.keep_best`.
+    probes: look at the policy between evaluations. Where they say that the
+      run ends, it is evaluated, saved and never goes on, also not to a later
+      end.
 
   Returns:
     The final state.
@@ -145,7 +150,8 @@ def run(
     start, state = begin.step, begin.state
     with _explained(workdir):
       _open(workdir, begin)
-    if start >= schedule.steps and not begin.fresh and begin.owed is None:
+    ended = begin.ended or (start >= schedule.steps and not begin.fresh)
+    if ended and begin.owed is None:
       return state
     counter = CompileCounter()
     with (
@@ -161,15 +167,21 @@ def run(
         journal.write(start, record)
         if score:
           checkpoints.rank(start, score(record))
-      if start >= schedule.steps:
+      if start >= schedule.steps or begin.ended:
         return state
       log = workdir / "metrics.jsonl"
       known = journals.read(log) if distributed.is_writer() else ()
       alarm = drift.Alarm(drift_bounds, known)
       next_inputs = make_inputs(start)
       skipped = float(state.guard.skipped_total)
-      if begin.fresh and evaluate is not None and schedule.evaluate_every:
-        journal.write(0, evaluate(0, state.trainable))
+      if begin.fresh:
+        first: dict[str, float] = {}
+        if probes is not None and probes.every:
+          first |= probes.measure(0, state.trainable)
+        if evaluate is not None and schedule.evaluate_every:
+          first |= evaluate(0, state.trainable)
+        if first:
+          journal.write(0, first)
       for step in range(start, schedule.steps):
         asked = time.perf_counter()
         inputs, carry, logged = next_inputs(step, state.trainable, state.carry)
@@ -192,22 +204,36 @@ def run(
           lock.check()
         done = step + 1
         last = done == schedule.steps
+        kept: dict[str, Any] = {}
+        if probes is not None and probes.due(done, last):
+          began = time.perf_counter()
+          probed = probes.measure(done, state.trainable)
+          record |= probed
+          record["time/probe_s"] = time.perf_counter() - began
+          if why := probes.broken(probed):
+            logging.warning("%s ends at step %d: %s", name, done, why)
+            kept, last = {"ended": why}, True
         due = evaluate is not None and _due(done, schedule.evaluate_every, last)
         ending = notice.noticed()
         if ending and due:
           # An evaluation may outlast the machine: the next start makes it.
-          checkpoints.save(done, state, {"unevaluated": _plain(record)})
+          kept["unevaluated"] = _plain(record)
+          checkpoints.save(done, state, kept)
           raise SystemExit(preemption.EXIT_CODE)
         if due:
+          began = time.perf_counter()
           record.update(evaluate(done, state.trainable))
-          record["time/evaluate_s"] = time.perf_counter() - end
+          record["time/evaluate_s"] = time.perf_counter() - began
         journal.write(done, record)
         if ending or _due(done, schedule.checkpoint_every, last):
           rank = score(record) if score else None
-          checkpoints.save(done, state, score=rank, blocking=ending or last)
+          blocking = ending or last
+          checkpoints.save(done, state, kept, score=rank, blocking=blocking)
         checkpoints.check()
         if ending:
           raise SystemExit(preemption.EXIT_CODE)
+        if last:
+          break
       checkpoints.wait()
       if notice.noticed():
         raise SystemExit(preemption.EXIT_CODE)
@@ -223,12 +249,14 @@ class _Begin(NamedTuple):
     fresh: nothing was restored.
     owed: what is known of the last of these steps, where SIGTERM came before
       its evaluation, which this start makes; else None.
+    ended: probes ended the run there.
   """
 
   step: int
   state: TrainState
   fresh: bool = True
   owed: Mapping[str, float] | None = None
+  ended: bool = False
 
 
 def _resume(
@@ -257,7 +285,8 @@ def _resume(
     )
   logging.info("%s: resumed at step %d of %d", name, restored.step, steps)
   owed = restored.extra.get("unevaluated") or None
-  return _Begin(restored.step, restored.state, False, owed)
+  ended = "ended" in restored.extra
+  return _Begin(restored.step, restored.state, False, owed, ended)
 
 
 class _Silent:

@@ -15,6 +15,7 @@ FIELDS = (
   "forward_kl",
   "jsd",
   "top_k_kl",
+  "total_variation",
 )
 
 
@@ -30,7 +31,9 @@ def kl(p, log_p, log_q):
   return sum(a * (b - c) for a, b, c in zip(p, log_p, log_q, strict=True))
 
 
-def one_token(p, log_p, target, q=None, log_q=None, beta=None, top_k=None):
+def one_token(
+  p, log_p, target, q=None, log_q=None, beta=None, top_k=None, variation=False
+):
   """A dict of the statistics of one token."""
   stats = {
     "logprobs": log_p[target],
@@ -58,6 +61,8 @@ def one_token(p, log_p, target, q=None, log_q=None, beta=None, top_k=None):
     merged_p = np.append(p[inside], p[outside].sum())
     merged_q = np.append(q[inside], q[outside].sum())
     stats["top_k_kl"] = kl(merged_q, np.log(merged_q), np.log(merged_p))
+  if variation:
+    stats["total_variation"] = sum(map(abs, p - q)) / 2
   return stats
 
 
@@ -73,6 +78,7 @@ def token_stats(
   teacher_head=None,
   jsd_beta=None,
   top_k=None,
+  total_variation=False,
 ):
   """A dict of float64 arrays shaped as `mask`, 0 where it is False."""
   out = {name: np.zeros(mask.shape) for name in FIELDS}
@@ -85,7 +91,9 @@ def token_stats(
       q, log_q = distribution(
         teacher_hidden[i], teacher_head[:, :vocab_size], temperature
       )
-    stats = one_token(p, log_p, targets[i], q, log_q, jsd_beta, top_k)
+    stats = one_token(
+      p, log_p, targets[i], q, log_q, jsd_beta, top_k, total_variation
+    )
     for name, value in stats.items():
       out[name][i] = value
   return out

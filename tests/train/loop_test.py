@@ -6,6 +6,7 @@ the parameters, as on-policy training does.
 
 import contextlib
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxvlm.train import loop, occupancy
 from jaxvlm.train import step as step_lib
 from jaxvlm.train.compiles import CompileCounter
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.train.probing import Probes
 from jaxvlm.train.step import init_state, make_train_step
 
 STEPS = 6
@@ -60,6 +62,7 @@ def run(
   bad=(),
   abort=8,
   identity=IDENTITY,
+  probes=None,
 ):
   """Runs or resumes; `kill` is (moment, step) of an exception."""
 
@@ -90,6 +93,7 @@ def run(
     loop.Schedule(steps, evaluate_every, save, abort_after_skips=abort),
     identity=identity,
     evaluate=evaluate,
+    probes=probes,
   )
 
 
@@ -126,6 +130,34 @@ def test_evaluations_and_checkpoints_include_the_last_step(tmp_path):
   assert [r["step"] for r in found if "eval/size" in r] == [0, 4, 5]
   saved = {p.name for p in (tmp_path / "checkpoints").glob("manifest-*")}
   assert saved == {"manifest-4.json", "manifest-5.json"}
+
+
+def probing(limit=math.inf):
+  def measure(number, params):
+    return {"probe/step": float(number)}
+
+  def broken(probed):
+    return "too far" if probed["probe/step"] > limit else ""
+
+  return Probes(2, measure, broken)
+
+
+def test_probes_are_logged_and_change_nothing(tmp_path, undisturbed):
+  final = run(tmp_path, steps=5, probes=probing())
+  found = records(tmp_path)
+  assert [r["probe/step"] for r in found if "probe/step" in r] == [0, 2, 4, 5]
+  assert bits(final) == bits(run(tmp_path / "plain", steps=5))
+
+
+def test_a_run_that_probes_end_is_evaluated_saved_and_over(tmp_path):
+  ended = run(tmp_path, probes=probing(limit=3))
+  found = records(tmp_path)
+  assert [r["step"] for r in found] == [0, 1, 2, 3, 4]
+  assert "eval/size" in found[-1]
+  for more in (STEPS, 2 * STEPS):
+    again = run(tmp_path, steps=more, probes=probing(limit=3))
+    assert bits(again) == bits(ended)
+    assert records(tmp_path) == found
 
 
 MOMENTS = [("inputs", n) for n in range(STEPS)] + [
