@@ -39,6 +39,8 @@ class Task:
     answer: response -> the final answer in it, "" where there is none. Answers
       are kept, and different ones are counted.
     pictures: whether its rows have pictures.
+    stop: strings that end a completion, as the task's protocol says. A reward
+      ends an answer there in any case.
   """
 
   name: str
@@ -47,6 +49,7 @@ class Task:
   metrics: tuple[str, ...]
   answer: Callable[[str], str] = _whole
   pictures: bool = False
+  stop: tuple[str, ...] = ()
 
   def __post_init__(self):
     if isinstance(self.metrics, str) or not self.metrics:

@@ -1,8 +1,10 @@
 """Lines of a JSONL file, answers as exact text, paths that stay in a folder."""
 
 import decimal
+import gzip
 import json
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,16 +16,19 @@ _MOST_DIGITS = 400
 def records(file: pathlib.Path) -> Iterator[tuple[int, Any]]:
   """Yields (line number, value) of every line that is not blank.
 
-  Lines end as on any system, the last one also without an end; a byte order
-  mark is passed over. Numbers with a point are `decimal.Decimal`, so that
-  their digits stay those of the file.
+  A file whose name ends in .gz is unpacked. Lines end as on any system, the
+  last one also without an end; a byte order mark is passed over. Numbers with a
+  point are `decimal.Decimal`, so that their digits stay those of the file.
 
   Raises:
     ValueError: a line that is no JSON; names file and line.
   """
   # Bytes, because JSON strings may hold characters at which str.splitlines
   # breaks a line.
-  whole = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+  whole = file.read_bytes()
+  if file.suffix == ".gz":
+    whole = _unpacked(file, whole)
+  whole = whole.removeprefix(b"\xef\xbb\xbf")
   for number, line in enumerate(whole.splitlines(), 1):
     if not line.strip():
       continue
@@ -33,6 +38,13 @@ def records(file: pathlib.Path) -> Iterator[tuple[int, Any]]:
       raise ValueError(
         f"{file}, line {number}: {type(e).__name__} {e}; expected a JSON object"
       ) from e
+
+
+def _unpacked(file: pathlib.Path, data: bytes) -> bytes:
+  try:
+    return gzip.decompress(data)
+  except (OSError, EOFError, zlib.error) as e:
+    raise ValueError(f"{file}: {e}; expected a file packed by gzip") from e
 
 
 def answer_text(value: Any) -> str:

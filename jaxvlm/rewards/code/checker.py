@@ -12,7 +12,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxvlm.rewards.code import codec, frames
+from jaxvlm.rewards.code import allclose, codec, frames
 from jaxvlm.rewards.code.candidate import NAME, load
 
 _FILE = "<tests>"
@@ -117,6 +117,7 @@ def check(tests: bytes, channel: int) -> Found:
   given = json.loads(tests)
   names = {name: program.function(name) for name in given["names"]}
   sys.modules[NAME] = _module(names)
+  sys.modules["numpy"] = allclose.module()
   names |= {name: importlib.import_module(name) for name in given["modules"]}
   found = judge(given["source"], names, given["entry_point"])
   if found.code == "P" and program.gone:

@@ -72,8 +72,6 @@ def _put_iterator(value: Iterator, out: bytearray, depth: int) -> None:
   for item in value:
     _put(item, items, depth + 1)
     count += 1
-    if len(items) > MAX_BYTES:
-      raise Unsendable(f"an iterator of more than {MAX_BYTES} bytes")
   out += b"I" + _LENGTH.pack(count) + items
 
 
