@@ -138,7 +138,7 @@ def judge(source: str, names: dict[str, Any], entry_point: str) -> Found:
   space = {"__name__": "tests", **names}
   try:
     exec(compile(source, _FILE, "exec"), space)
-    if entry_point and isinstance(space.get("check"), types.FunctionType):
+    if entry_point and _is_own(space.get("check")):
       space["check"](names[entry_point])
     for test in _functions(space):
       test()
@@ -167,10 +167,8 @@ def _functions(space: dict[str, Any]) -> list[Callable[[], None]]:
   """Returns test_… functions, and those of Test… classes, in their order."""
   out = []
   for name, value in list(space.items()):
-    if name.startswith("test") and isinstance(value, types.FunctionType):
-      # A function under test may be called so, too.
-      if value.__code__.co_filename == _FILE:
-        out.append(value)
+    if name.startswith("test") and _is_own(value):
+      out.append(value)
     elif name.startswith("Test") and isinstance(value, type):
       out += [
         getattr(value(), part)
@@ -178,6 +176,14 @@ def _functions(space: dict[str, Any]) -> list[Callable[[], None]]:
         if part.startswith("test")
       ]
   return out
+
+
+def _is_own(value: Any) -> bool:
+  """Returns whether a function is the tests', not one that they test."""
+  return (
+    isinstance(value, types.FunctionType)
+    and value.__code__.co_filename == _FILE
+  )
 
 
 def _module(names: dict[str, Any]) -> types.ModuleType:

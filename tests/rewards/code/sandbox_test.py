@@ -79,6 +79,15 @@ def test_answers_keep_their_type_and_arguments_arrive(sandbox):
   assert sandbox.run([(echo, tests)])[0].passed
 
 
+def test_a_function_may_be_called_as_tests_are(sandbox):
+  jobs = [
+    (f"def {name}(x): return x + 1", f"assert {name}(1) == 2")
+    for name in ("check", "test_f", "check_f")
+  ]
+  jobs.append((jobs[0][0], Tests(jobs[0][1], "check")))
+  assert all(verdict.passed for verdict in sandbox.run(jobs))
+
+
 def test_exceptions_of_the_program_reach_the_tests(sandbox):
   program = "def f(x):\n  if x < 0: raise ValueError('negative')\n  return x\n"
   tests = (
