@@ -7,7 +7,9 @@ equal those of transformers' `Qwen2VLImageProcessorPil`.
 import dataclasses
 import io
 import math
+import os
 import pathlib
+import stat
 import struct
 from typing import NamedTuple
 
@@ -161,6 +163,14 @@ def _name(source: object) -> str:
   return str(source) if isinstance(source, str | pathlib.Path) else "in memory"
 
 
+def _is_special(path: str | pathlib.Path) -> bool:
+  """Whether a path is a folder, or a pipe, which would be waited for."""
+  try:
+    return not stat.S_ISREG(os.stat(path).st_mode)
+  except (OSError, ValueError):  # absent, a NUL: opening it says so
+    return False
+
+
 def _open(source: str | pathlib.Path | bytes) -> Image.Image:
   """Opens a picture without decoding it; refuses formats and bombs."""
   name = _name(source)
@@ -173,6 +183,10 @@ def _open(source: str | pathlib.Path | bytes) -> Image.Image:
     raise ValueError(
       f"picture {source[:60]} is an address, expected a local file or bytes:"
       " nothing is downloaded; save it first"
+    )
+  if not isinstance(source, bytes) and _is_special(source):
+    raise ValueError(
+      f"picture {name} is no file, expected one of {', '.join(_FORMATS)}"
     )
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:

@@ -112,7 +112,8 @@ def _array(file: pathlib.Path) -> Iterator[Found]:
 
 def _parquet(file: pathlib.Path) -> Iterator[Found]:
   try:
-    import pyarrow.parquet as parquet
+    import pyarrow
+    from pyarrow import parquet
   except ModuleNotFoundError as e:
     raise ModuleNotFoundError(
       f"{file} is parquet, which needs the package pyarrow; install"
@@ -126,7 +127,7 @@ def _parquet(file: pathlib.Path) -> Iterator[Found]:
         for value in batch.to_pylist():
           number += 1
           yield Found(f"{file.name}:{number}", value)
-  except (OSError, ValueError) as e:  # pyarrow's errors are kinds of both
+  except (pyarrow.ArrowException, OSError, ValueError) as e:
     raise ValueError(
       f"{file} cannot be read behind row {number}: {e}; expected a whole"
       " parquet file, copy it again"
