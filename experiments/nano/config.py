@@ -16,7 +16,6 @@ from jaxvlm.train.optimizer import OptimizerConfig
 
 # The smallest and the largest picture.
 PIXELS = PixelBudget(56 * 56, 112 * 112)
-PROMPT_TOKENS = 56
 PATCH_SLOTS = 64
 VOCAB_SIZE = 512
 
@@ -31,6 +30,7 @@ class World:
     task: its rows and how answers are scored.
     words: rows whose texts make the tokenizer.
     sets: name -> (split, count) of the problems that a card scores.
+    prompt_tokens: longest prompt.
     max_new_tokens: longest answer.
   """
 
@@ -39,6 +39,7 @@ class World:
   task: Callable[[], Task]
   words: Sequence[Row]
   sets: dict[str, tuple[str, int]]
+  prompt_tokens: int
   max_new_tokens: int
 
 
@@ -51,6 +52,7 @@ DIAGRAMS = World(
     "in_domain": (diagrams.VALIDATION.name, 420),
     "out_of_domain": (diagrams.VALIDATION_OOD.name, 210),
   },
+  prompt_tokens=56,
   max_new_tokens=44,
 )
 SCENES = World(
@@ -59,7 +61,8 @@ SCENES = World(
   task=scene_task.task,
   words=SceneRows(scenes.PRETRAIN, range(2000), Careless(1 / 4, texts=6)),
   sets={"validation": (scenes.VALIDATION.name, 420)},
-  max_new_tokens=24,
+  prompt_tokens=44,
+  max_new_tokens=20,
 )
 
 
@@ -68,7 +71,7 @@ def encoder(chat: chats.Chat, world: World = DIAGRAMS) -> Encoder:
   return Encoder(
     chat=chat,
     budget=PIXELS,
-    buckets=(Bucket(PROMPT_TOKENS, PATCH_SLOTS),),
+    buckets=(Bucket(world.prompt_tokens, PATCH_SLOTS),),
     max_new_tokens=world.max_new_tokens,
   )
 
@@ -160,15 +163,15 @@ SCENE_BASE = NanoConfig(
   width=96,
   heads=4,
   layers=4,
-  vision_width=96,
+  vision_width=64,
   world=SCENES,
   rows=SceneRows(
-    scenes.PRETRAIN, range(40 * 1400), Careless(1 / 2, texts=2, seed=3)
+    scenes.PRETRAIN, range(32 * 1000), Careless(1 / 2, texts=2, seed=3)
   ),
   corpus="2 captions a picture, of both wordings; half of them wrong in one to"
   " three words",
-  prompts=40,
-  steps=1400,
-  optimizer=_optimizer(3e-3, 1400),
+  prompts=32,
+  steps=1000,
+  optimizer=_optimizer(3e-3, 1000),
 )
 MODELS = {config.name: config for config in (BASE, TEACHER, SCENE_BASE)}
