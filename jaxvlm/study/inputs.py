@@ -17,8 +17,9 @@ from jaxvlm.sampling import Samples
 from jaxvlm.sharding import shard_batch
 from jaxvlm.study.config import GRPOConfig
 from jaxvlm.study.lab import Lab
+from jaxvlm.tasks import Task
 from jaxvlm.train import carry as carries
-from jaxvlm.train import experience, loop, objectives
+from jaxvlm.train import experience, loop, objectives, pairing
 from jaxvlm.typing import Batch, PyTree
 
 MakeInputs = Callable[[int], loop.Inputs]
@@ -33,9 +34,64 @@ def supervised(stream: Stream) -> MakeInputs:
     batches = stream(start)
 
     def inputs(step, params, carry):
-      batch = next(batches).batch
-      count = experience.count_tokens(batch)
-      return batch, carry, {"batch/tokens": count}
+      host = next(batches)
+      count = experience.count_tokens(host.batch)
+      logged = {"batch/tokens": count, **pairing.shares(host.rows)}
+      return host.batch, carry, logged
+
+    return inputs
+
+  return make_inputs
+
+
+def paired(
+  lab: Lab,
+  source: pipeline.BatchSource,
+  generate: Generate,
+  key: jax.Array,
+  *,
+  fraction: float,
+  task: Task | None = None,
+) -> MakeInputs:
+  """Inputs of pairs: negatives sampled from the policy, and those of rows.
+
+  Args:
+    lab: mesh and tokenizer.
+    source: rows with a chosen response, and for a mixture a rejected one.
+    generate: samples of the policy; of several a step takes the first that may
+      be a negative (`train.pairing.pair`).
+    key: of the stage.
+    fraction: share of rows whose negative is sampled, drawn anew every step.
+    task: takes only what it finds worse than the chosen text; None takes all.
+
+  Raises:
+    ValueError: a share outside [0, 1].
+  """
+  if not 0 <= fraction <= 1:
+    raise ValueError(
+      f"the fraction of sampled negatives is {fraction}, expected 0 to 1"
+    )
+
+  def make_inputs(start: int) -> loop.Inputs:
+    stream = lab.stream(source, start)
+
+    def inputs(step, params, carry):
+      host, at = next(stream), jax.random.fold_in(key, step)
+      _, samples = experience.sample(generate, params, host, at, lab.mesh)
+      count = len(host.batch.prompts.tokens)
+      # Another key than the samples', which fold in a prompt's number.
+      draws = jax.random.uniform(jax.random.fold_in(at, count), (count,))
+      batch, shares = pairing.pair(
+        host,
+        samples,
+        jax.device_get(draws) < fraction,
+        decode=lab.problems.chat.decode,
+        task=task,
+        mesh=lab.mesh,
+      )
+      logged = experience.rollout_metrics(samples)
+      logged["batch/tokens"] = experience.count_tokens(batch)
+      return batch, carry, logged | shares
 
     return inputs
 

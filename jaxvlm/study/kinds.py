@@ -15,6 +15,7 @@ from jaxvlm.study.inputs import MakeInputs
 from jaxvlm.study.lab import Lab
 from jaxvlm.study.probing import ProbeSet
 from jaxvlm.study.stages import Stage
+from jaxvlm.tasks import Task
 from jaxvlm.train.assemble import Assembly
 from jaxvlm.typing import Params
 
@@ -53,6 +54,32 @@ def supervised(
   given = inputs.supervised(lambda start: lab.stream(source, start))
   stage = _stage(place, config, assembly, given)._replace(
     row_ids=source.row_ids, probes=probes
+  )
+  return stages.train(lab, stage, params)
+
+
+def paired(
+  lab: Lab,
+  place: Place,
+  config: StageConfig,
+  assembly: Assembly,
+  rows: Survey,
+  params: Params,
+  generate: Generate,
+  *,
+  fraction: float,
+  task: Task | None = None,
+) -> Params:
+  """Trains on pairs of which a share has the policy's own negatives.
+
+  As `supervised` otherwise; for `fraction` and `task` see `inputs.paired`.
+  """
+  source, key = lab.source(rows, config, place.number), lab.key(place.number)
+  given = inputs.paired(
+    lab, source, generate, key, fraction=fraction, task=task
+  )
+  stage = _stage(place, config, assembly, given)._replace(
+    row_ids=source.row_ids
   )
   return stages.train(lab, stage, params)
 

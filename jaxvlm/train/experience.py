@@ -76,7 +76,7 @@ def grade(
   Raises:
     ValueError: as `jaxvlm.tasks.score`.
   """
-  tokens, mask = _own(samples.tokens), _own(samples.mask)
+  tokens, mask = own_rows(samples.tokens), own_rows(samples.mask)
   n, g, _ = tokens.shape
   texts = [
     decode(tokens[i, j][mask[i, j]].tolist())
@@ -210,7 +210,7 @@ def _spread(tree: PyTree, mesh: Mesh) -> PyTree:
   return jax.tree.map(one, tree, sharding.batch_sharding(mesh, tree))
 
 
-def _own(x: jax.Array) -> np.ndarray:
+def own_rows(x: jax.Array) -> np.ndarray:
   """Returns the rows that this process's devices hold, in order."""
   if not isinstance(x, jax.Array) or x.is_fully_addressable:
     return jax.device_get(x)
