@@ -288,7 +288,11 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
 def check_pair(row: Row) -> None:
   """Raises ValueError if a wrong response is the right one."""
   # Without kinds, none is known to be wrong.
-  each = list(zip(row.responses, row.kinds, strict=False))
+  each = [
+    (response, kind)
+    for response, kind in zip(row.responses, row.kinds, strict=False)
+    if isinstance(response, str)
+  ]
   right = [text for text, kind in each if not kind]
   for text, kind in each:
     if kind and any(negatives.same(text, other) for other in right):

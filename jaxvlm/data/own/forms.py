@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from jaxvlm.data.negatives import Kind
 from jaxvlm.data.own.example import Example
 from jaxvlm.data.rows import Picture, Row
 from jaxvlm.data.turns import PLACE, Turn
@@ -66,7 +67,8 @@ def pairs(name: str, example: Example, images: Sequence[Picture]) -> list[Row]:
   if chosen == example.rejected:
     raise ValueError("the chosen and the rejected answer are the same text")
   both = (chosen, example.rejected)
-  return [_row(name, example, turns[:-1], images, responses=both)]
+  kinds = ("", str(Kind.FILE))
+  return [_row(name, example, turns[:-1], images, responses=both, kinds=kinds)]
 
 
 def prompts(
@@ -124,6 +126,7 @@ def _row(
   turns: Sequence[Turn],
   images: Sequence[Picture],
   responses: tuple = (),
+  kinds: tuple[str, ...] = (),
 ) -> Row:
   """Returns the row that asks the last of `turns`."""
   marked = sum(turn.text.count(PLACE) for turn in turns)
@@ -138,4 +141,5 @@ def _row(
     group=example.group,
     reference_text=answer or NO_REFERENCE,
     before=tuple(turns[:-1]),
+    kinds=kinds,
   )
