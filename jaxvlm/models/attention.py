@@ -253,46 +253,54 @@ class _Span(NamedTuple):
 class _Reach(masks.Mask):
   """Static mask of the G · Q queries of a prompt against all its keys.
 
+  Two completions of 2 tokens after a prompt of 3:
+
+                           prompt   own of 0   own of 1
+    completion 0, step 0   x x x    x .        . .
+    completion 0, step 1   x x x    x x        . .
+    completion 1, step 0   x x x    . .        x .
+    completion 1, step 1   x x x    . .        x x
+
   The kernel computes it from one integer a query and the key's index
   (`mask_function`, `q_sequence`), so that no mask is stored.
+
+  Attributes:
+    group: G.
+    steps: Q, the queries of a completion.
+    spans: of the blocks of keys, in their order.
+    lengths: numbers of queries and of keys.
+    tiles: queries and keys that the kernel works on at once.
+    padded: lengths, grown to whole tiles.
   """
 
   group: int
   steps: int
   spans: tuple[_Span, ...]
+  lengths: tuple[int, int]
+  tiles: tuple[int, int]
+  padded: tuple[int, int]
 
   @classmethod
   def of(cls, group: int, steps: int, blocks: tuple[Block, ...]) -> "_Reach":
-    spans, start = [], 0
-    for block in blocks:
-      copies, length = block.k.shape[1:3]
-      spans.append(_Span(start, length, block.mask.causal, copies > 1))
-      start += copies * length
     if steps >> _STEP_BITS or group >> (31 - _STEP_BITS):
       raise ValueError(
         f"{group} completions of {steps} tokens, expected fewer than"
         f" {1 << (31 - _STEP_BITS)} of fewer than {1 << _STEP_BITS}:"
         " shorten the rows"
       )
-    return cls(group, steps, tuple(spans))
-
-  @property
-  def lengths(self) -> tuple[int, int]:
-    """Returns the number of queries and of keys."""
-    last = self.spans[-1]
-    keys = last.start + last.length * (self.group if last.own else 1)
-    return self.group * self.steps, keys
-
-  @property
-  def tiles(self) -> tuple[int, int]:
-    queries, keys = self.lengths
-    return _tile(queries), _tile(keys)
+    spans, keys = [], 0
+    for block in blocks:
+      copies, length = block.k.shape[1:3]
+      spans.append(_Span(keys, length, block.mask.causal, copies > 1))
+      keys += copies * length
+    lengths = group * steps, keys
+    tiles = _tile(lengths[0]), _tile(lengths[1])
+    padded = _grown(lengths[0], tiles[0]), _grown(lengths[1], tiles[1])
+    return cls(group, steps, tuple(spans), lengths, tiles, padded)
 
   @property
   def shape(self) -> tuple[int, int]:
-    """Returns the lengths, padded to whole tiles."""
-    queries, keys = map(_grown, self.lengths, self.tiles)
-    return queries, keys
+    return self.padded
 
   @property
   def q_sequence(self) -> np.ndarray:
