@@ -22,6 +22,10 @@ Reward = Callable[
 ]
 
 
+# What a run logs as reward/… of "reward" itself; scores have other names.
+LOGGED = ("mean", "degenerate_groups")
+
+
 def _whole(response: str) -> str:
   return response
 
@@ -117,6 +121,12 @@ def score(
     raise ValueError(
       f"{told} returned {', '.join(found) or 'no score'}, without"
       f" {', '.join(lacking)}"
+    )
+  taken = [name for name in LOGGED if name in found]
+  if taken:
+    raise ValueError(
+      f"{told} returned a score named {', '.join(taken)}, expected another"
+      f" name: reward/{taken[0]} is what a run logs of the reward itself"
     )
   return {
     name: _numbers(f"{told}: {name}", values, rows)

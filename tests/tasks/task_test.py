@@ -69,6 +69,10 @@ def test_every_kind_of_number_is_one(one):
     ([1.0], "returned a list, expected a mapping"),
     ({}, "returned no score, without reward, accuracy"),
     ({"reward": [1.0]}, "returned reward, without accuracy"),
+    (
+      {"reward": [1.0], "accuracy": [1.0], "mean": [1.0]},
+      "score named mean, expected another name: reward/mean",
+    ),
     ({"reward": 1.0, "accuracy": [1]}, "reward is 1.0, expected a sequence"),
     ({"reward": [1, 1], "accuracy": [1]}, "reward has 2 numbers, expected 1"),
     (
