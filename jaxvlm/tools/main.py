@@ -11,6 +11,7 @@ _COMMANDS = {
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
   "export": "a checkpoint of a run as a Hugging Face folder",
   "plan": "does this step fit that TPU slice? compiled, without one",
+  "sandbox": "what may a program do here? tried; or run one with its tests",
   "world": "draw the generated world on one sheet",
 }
 

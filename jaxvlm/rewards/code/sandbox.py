@@ -24,6 +24,12 @@ _AHEAD = 2
 # does not answer is ended.
 _GRACE_S = 10.0
 
+_HINT = (
+  ". Expected user, mount, process and network namespaces: run on a kernel that"
+  " allows them, or choose --sandbox=rlimits by hand, which is weaker"
+  " (jaxvlm sandbox --check says by how much)"
+)
+
 
 class Level(enum.Enum):
   """How programs are walled in."""
@@ -99,11 +105,10 @@ class Sandbox:
     try:
       return Worker(isolated)
     except Unavailable as error:
+      hint = _HINT if isolated else ""
       raise Unavailable(
-        f"this machine allows no sandbox of level {self._level.value}: {error}."
-        " Expected user, mount, process and network namespaces; run on a kernel"
-        " that allows them, or choose --sandbox=rlimits by hand, which is"
-        " weaker (jaxvlm sandbox --check says by how much)"
+        f"this machine allows no sandbox of level {self._level.value}:"
+        f" {error}{hint}"
       ) from error
 
   def __enter__(self) -> "Sandbox":
@@ -123,8 +128,13 @@ class Sandbox:
     return self._level
 
   @property
+  def limits(self) -> Limits:
+    """What a program may use."""
+    return self._limits
+
+  @property
   def walls(self) -> dict[str, bool]:
-    """What the kernel allowed beyond the level: a filter of calls, a user."""
+    """What there is beyond the level: a filter of calls, a user of its own."""
     return dict(self._workers[0].walls)
 
   def run(self, jobs: Iterable[tuple[str, Tests | str]]) -> list[Verdict]:

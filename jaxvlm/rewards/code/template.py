@@ -136,7 +136,10 @@ def main() -> None:
   gc.collect()
   gc.freeze()
   gc.disable()
-  ready = {"filter": walls.filter is not None, "user": walls.user is not None}
+  ready = {
+    "a filter of calls": walls.filter is not None,
+    "a user of its own": walls.user is not None,
+  }
   control.send(json.dumps(ready).encode())
   while True:
     data, files, _, _ = socket.recv_fds(control, 64, 2)
@@ -176,11 +179,10 @@ def _build(control: socket.socket, use_namespaces: bool, folder: str) -> Walls:
     return Walls(fork, namespaces.scratch, user, calls)
   kernel.set_dumpable(False)  # a program of the same user may not look in
   kernel.adopt_orphans()
-  user = _NOBODY if os.geteuid() == 0 else None
-  if user:
+  user = _nobody(folder)
+  if user is not None:
     for name in _MORE:
       importlib.import_module(name)
-    os.chown(folder, user, user)
 
   def fork() -> int:
     pid = os.fork()
@@ -189,6 +191,17 @@ def _build(control: socket.socket, use_namespaces: bool, folder: str) -> Walls:
     return pid
 
   return Walls(fork, lambda: os.chdir(folder), user, calls)
+
+
+def _nobody(folder: str) -> int | None:
+  """Returns the user that owns nothing but the folder, None without one."""
+  if os.geteuid() != 0:
+    return None
+  try:
+    os.chown(folder, _NOBODY, _NOBODY)
+  except OSError:  # the root of a container that maps no other user
+    return None
+  return _NOBODY
 
 
 def _run(

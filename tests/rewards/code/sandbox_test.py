@@ -3,6 +3,7 @@
 import os
 import pathlib
 import random
+import signal
 import socket
 import threading
 
@@ -235,3 +236,13 @@ def test_a_closed_sandbox_says_so():
   sandbox.close()
   with pytest.raises(ValueError, match="closed"):
     sandbox.run([(GOOD, attacks.TESTS)])
+
+
+def test_a_worker_that_is_killed_costs_one_verdict(sandbox):
+  """By the kernel, for want of memory: the batch goes on with a new one."""
+  with Sandbox(level=sandbox.level, workers=1, timeout_s=4) as own:
+    os.kill(own._workers[0]._process.pid, signal.SIGKILL)
+    jobs = [(GOOD + f"# {number}", attacks.TESTS) for number in range(5)]
+    found = own.run(jobs)
+  assert [v.outcome for v in found].count(Outcome.LOST) == 1
+  assert sum(v.passed for v in found) == 4
