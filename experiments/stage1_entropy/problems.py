@@ -27,8 +27,10 @@ def load(
     # The world's pictures have one size, these have not.
     problems.warn_of_shapes(problems.make_encoder(config.data, chat))
   training = {
-    "traces": traces[: config.data.traces],
-    "prompts": prompts[: config.data.train_problems],
+    "traces": problems.first("data.traces", traces, config.data.traces),
+    "prompts": problems.first(
+      "data.train_problems", prompts, config.data.train_problems
+    ),
   }
   return problems.load(
     config, chat, task, training, measured, folder=folder, write=write

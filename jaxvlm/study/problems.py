@@ -112,6 +112,26 @@ def load(
   )
 
 
+def first(name: str, rows: Sequence[Row], asked: int) -> Sequence[Row]:
+  """Returns the first rows to learn from; says so where there are fewer.
+
+  Args:
+    name: the setting that asks for them.
+    rows: all there are.
+    asked: how many a study asks for.
+  """
+  found = rows[:asked]
+  if len(found) < asked:
+    logging.warning(
+      "%s asks for %d rows to learn from, and there are %d: the run trains on"
+      " these",
+      name,
+      asked,
+      len(found),
+    )
+  return found
+
+
 def make_encoder(data: DataConfig, chat: Chat) -> Encoder:
   """Returns the encoder that the settings describe."""
   return Encoder(

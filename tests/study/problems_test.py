@@ -15,6 +15,8 @@ from jaxvlm.data import chat as chats
 from jaxvlm.data import images, layout
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import VisionLayout
+from jaxvlm.data.rows import Row
+from jaxvlm.study import problems as study_problems
 from jaxvlm.study import record
 
 LONG = "<think>" + "so it goes " * 200 + "</think> \\boxed{3}"
@@ -146,3 +148,13 @@ def test_buckets_that_are_too_small_for_some_pictures_are_named(
   roomy = dataclasses.replace(study.data, patch_slots=(896,))
   problems.load(dataclasses.replace(study, data=roomy), chat)
   assert "patch slots" not in caplog.text
+
+
+def test_fewer_rows_to_learn_from_than_asked_for_are_told(caplog):
+  rows = [Row(str(n), "?", "1") for n in range(3)]
+  assert study_problems.first("data.traces", rows, 2) == rows[:2]
+  assert not caplog.messages
+  assert study_problems.first("data.traces", rows, 5) == rows
+  assert "data.traces asks for 5 rows to learn from, and there are 3" in (
+    caplog.text
+  )
