@@ -20,6 +20,10 @@ _ROLES = {
 _ANSWERS = ("answer", "solution", "ground_truth")
 
 
+class Refused(ValueError):
+  """What ends the reading: nothing of the file can be used."""
+
+
 class Example(NamedTuple):
   """One record, whatever its layout.
 

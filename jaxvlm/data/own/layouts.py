@@ -6,15 +6,17 @@ from typing import Any
 from jaxvlm.data.own import (
   conversations,
   geometry3k,
+  mathvista,
   messages,
   schema,
   trl,
   verl,
 )
-from jaxvlm.data.own.example import Layout
+from jaxvlm.data.own.example import Layout, Refused
 
 # A record is of the first that it matches: those that need more fields first.
 LAYOUTS = (
+  mathvista.LAYOUT,
   conversations.LAYOUT,
   messages.LAYOUT,
   trl.PREFERENCE,
@@ -26,20 +28,16 @@ LAYOUTS = (
 )
 
 
-class UnknownLayout(ValueError):
-  """Fields of no known layout."""
-
-
 def of(record: Mapping[str, Any]) -> Layout:
   """Returns the layout of a record, by its fields.
 
   Raises:
-    UnknownLayout: none; says which fields it has and which are known.
+    Refused: none; says which fields it has and which are known.
   """
   for layout in LAYOUTS:
     if layout.matches(record):
       return layout
-  raise UnknownLayout(
+  raise Refused(
     f"the fields {', '.join(map(str, record)) or '(none)'} are of no known"
     f" layout, expected one of:\n{_known()}"
   )

@@ -9,7 +9,7 @@ import tqdm
 
 from jaxvlm.data.own import hub, layouts
 from jaxvlm.data.own.drops import Dropped
-from jaxvlm.data.own.example import Example, Layout
+from jaxvlm.data.own.example import Example, Layout, Refused
 from jaxvlm.data.own.files import Found, files_of, records
 from jaxvlm.data.own.forms import Form
 from jaxvlm.data.own.pictures import Pictures
@@ -88,7 +88,7 @@ def read(
       images = [finder.find(image) for image in example.images]
       made = form(name, example, images)
     except ValueError as e:
-      if isinstance(e, layouts.UnknownLayout):
+      if isinstance(e, Refused):
         raise ValueError(f"{path}, {one.place}: {e}") from e
       dropped.append((one.place, str(e)))
       continue
