@@ -46,7 +46,7 @@ def score_captions(
   `overlap.bleu` and `overlap.rouge_l`.
 
   Args:
-    candidates: n captions; an empty one scores 0.
+    candidates: n captions, whatever a model wrote; an empty one scores 0.
     references: of each, one caption or several, as people wrote them.
     tokenized: the texts are words in lower case between spaces already.
     corpus: document frequencies of CIDEr (`caption_frequencies`); None takes
@@ -58,7 +58,7 @@ def score_captions(
 
   Raises:
     ValueError: no captions, not as many references, a picture without
-      references or with an empty one, a control character in a text.
+      references or with an empty one, a control character in a reference.
   """
   for name, texts in (("candidates", candidates), ("references", references)):
     if isinstance(texts, str):
@@ -71,10 +71,7 @@ def score_captions(
       " pictures, expected one caption and its references for each picture"
     )
   cut = str.split if tokenized else words
-  said = [
-    caption(cut(checked_caption(text, f"candidate {at}", may_be_empty=True)))
-    for at, text in enumerate(candidates)
-  ]
+  said = [caption(cut(_CONTROL.sub(" ", text))) for text in candidates]
   true = [
     _references(captions, f"references of picture {at}", cut)
     for at, captions in enumerate(references)
@@ -111,13 +108,12 @@ def caption_frequencies(
   )
 
 
-def checked_caption(text: str, told: str, *, may_be_empty: bool = False) -> str:
-  """Returns `text`; ValueError unless it is a caption.
+def checked_caption(text: str, told: str) -> str:
+  """Returns `text`; ValueError unless it is a caption of a reference.
 
   Args:
     text: a caption. Ends of lines and tabs are spaces.
     told: names it in messages.
-    may_be_empty: whether nothing but space is a caption.
   """
   if not isinstance(text, str):
     raise ValueError(f"{told} is a {type(text).__name__}, expected a text")
@@ -127,7 +123,7 @@ def checked_caption(text: str, told: str, *, may_be_empty: bool = False) -> str:
       f"{told} contains the control character {strange.group()!r}:"
       f" {text[:60]!r}; expected a sentence"
     )
-  if not may_be_empty and not text.strip():
+  if not text.strip():
     raise ValueError(f"{told} is empty, expected a sentence")
   return text
 
