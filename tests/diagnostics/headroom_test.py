@@ -28,10 +28,24 @@ def _groups(p, g):
 def test_against_enumeration(p, g):
   degenerate = sum(w for w, r in _groups(p, g) if len(set(r.tolist())) == 1)
   variance = sum(w * np.var(r) for w, r in _groups(p, g))  # divisor g
-  np.testing.assert_allclose(degenerate_probability(p, g), degenerate)
   np.testing.assert_allclose(
-    expected_group_variance(p, g), variance, atol=1e-12
+    degenerate_probability(p, g), degenerate, rtol=1e-9
   )
+  np.testing.assert_allclose(
+    expected_group_variance(p, g), variance, rtol=1e-9, atol=1e-12
+  )
+
+
+@pytest.mark.parametrize(("p", "g"), [(0.02, 8), (0.3, 4), (0.9, 16)])
+def test_against_groups_that_were_drawn(p, g):
+  drawn = np.random.default_rng(0).random((40_000, g)) < p
+  variances, degenerate = drawn.var(1), drawn.all(1) | ~drawn.any(1)
+  for values, expected in (
+    (variances, expected_group_variance(p, g)),
+    (degenerate, degenerate_probability(p, g)),
+  ):
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    assert abs(values.mean() - expected) < 3 * error
 
 
 @pytest.mark.parametrize(
