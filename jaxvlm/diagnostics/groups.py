@@ -57,7 +57,7 @@ def headroom(rewards: ArrayLike, g: int) -> Headroom:
   """Returns what groups of g will carry, from n samples a prompt.
 
   E[share of useful groups] = mean_i [1 − p_i^g − (1 − p_i)^g], estimated
-  without bias from c_i right ones of n: 1 − [C(c_i, g) + C(n − c_i, g)] / C(n, g)
+  without bias from c_i right ones of n by 1 − [C(c_i, g) + C(n−c_i, g)]/C(n, g)
   (arXiv 2606.18487, proposition 2, prompt by prompt; the estimate is that of
   pass@k, arXiv 2107.03374, on both sides).
 
