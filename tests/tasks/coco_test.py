@@ -122,8 +122,8 @@ def test_pairs_are_of_the_kinds_asked_for(karpathy, kinds):
       *kinds,
       Kind.OTHER_PICTURE,
     }
-  with pytest.raises(ValueError, match=r"1 picture\(s\) with captions"):
-    coco.Pairs()(rows[:1])
+  with pytest.raises(ValueError, match=r"32 other rows are right here, too"):
+    coco.Pairs((Kind.OTHER_PICTURE,))(rows[:1])
 
 
 def test_the_reward_is_cider_of_the_row_s_own_split(karpathy):

@@ -3,14 +3,13 @@
 import dataclasses
 import json
 import pathlib
-import random
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxvlm import jsonfile
-from jaxvlm.data import negatives
-from jaxvlm.data.negatives import COMMON, Kind, Negative
+from jaxvlm.data import negatives, preferences
+from jaxvlm.data.negatives import Kind
 from jaxvlm.data.rows import Row
 from jaxvlm.data.sources.geometry3k import inside
 
@@ -118,8 +117,8 @@ class Pairs:
   """Makes pairs of a caption and a wrong one (DPO, SFT-C).
 
   Attributes:
-    kinds: of the negatives, equally likely where a caption allows them.
-    seed: root of the draws; a pair depends on it and its place.
+    kinds: of the negatives (`preferences.contrasted`).
+    seed: root of the draws.
   """
 
   kinds: tuple[Kind, ...] = negatives.GENTLE
@@ -128,59 +127,17 @@ class Pairs:
   def __call__(self, rows: Sequence[Row]) -> list[Row]:
     """Returns rows with two responses, chosen and rejected, for each caption.
 
-    A caption in which no word of the lexicon stands takes an easy negative.
+    No caption of the same picture is a negative.
 
     Args:
-      rows: pictures with captions; at least two.
+      rows: of `rows`; pictures without captions are left out.
 
     Raises:
-      ValueError: a single picture has no other picture's caption.
+      ValueError: as `preferences.contrasted`.
     """
-    usable = [row for row in rows if row.reference]
-    if len(usable) < 2:
-      raise ValueError(
-        f"{len(usable)} picture(s) with captions, expected at least 2: the"
-        " caption of another picture is a negative"
-      )
-    out = []
-    for at, row in enumerate(usable):
-      for number, chosen in enumerate(row.reference):
-        rng = random.Random(repr((self.seed, row.id, number)))
-        other = usable[(at + rng.randrange(1, len(usable))) % len(usable)]
-        rejected = self._rejected(chosen, row, other, rng)
-        out.append(
-          dataclasses.replace(
-            row,
-            id=f"{row.id}#{number}",
-            responses=(chosen, rejected.text),
-            kinds=("", str(rejected.kind)),
-          )
-        )
-    return out
-
-  def _rejected(
-    self, chosen: str, row: Row, other: Row, rng: random.Random
-  ) -> Negative:
-    # The last is always there; nobody's caption is another's by chance alone.
-    kinds = (*rng.sample(self.kinds, len(self.kinds)), Kind.OTHER_PICTURE)
-    edits = negatives.minimal_edits(chosen, COMMON)
-    for kind in kinds:
-      if kind == Kind.OTHER_PICTURE:
-        made = [Negative(text, kind) for text in other.reference]
-      elif kind == Kind.SHUFFLED:
-        made = [negatives.shuffled(chosen, rng)]
-      elif kind == Kind.TRUNCATED:
-        made = [negatives.truncated(chosen, rng)]
-      else:
-        made = [edit for edit in edits if edit.kind == kind]
-      wrong = [
-        one
-        for one in made
-        if one and not any(negatives.same(one.text, c) for c in row.reference)
-      ]
-      if wrong:
-        return rng.choice(wrong)
-    raise ValueError(
-      f"{row.id!r} and {other.id!r} have the same captions, expected pictures"
-      " that differ: remove one of them"
+    return preferences.contrasted(
+      taught([row for row in rows if row.reference]),
+      self.kinds,
+      seed=self.seed,
+      right=lambda row: row.reference,
     )
