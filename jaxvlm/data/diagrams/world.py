@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import random
 
+from jaxvlm.data import seeds
 from jaxvlm.data.diagrams import angles, charts, shapes
 from jaxvlm.data.diagrams.canvas import Canvas
 from jaxvlm.data.diagrams.problem import STYLES, Problem, response
@@ -35,8 +36,6 @@ _FAMILIES = {family.name: family for family in _IN_DOMAIN + _OUT_OF_DOMAIN}
 IN_DOMAIN = tuple(family.name for family in _IN_DOMAIN)
 OUT_OF_DOMAIN = tuple(family.name for family in _OUT_OF_DOMAIN)
 
-_BLOCK = 2**40  # seeds of a split
-_ATTEMPTS = 2**8  # seeds of an index; (7/8)^256 never happens
 _DRAWINGS = 24  # tries for a picture whose labels stand well
 _STRAIN = 300  # what a label may suffer: some 12 pixels off, or a grazed line
 _HELD_OUT_SHARE = 8  # one content in so many belongs to validation
@@ -121,14 +120,9 @@ def content_of(split: Split, index: int) -> tuple[str, str, Numbers]:
 
 def _place(split: Split, index: int) -> tuple[str, int]:
   """Returns (family, seed) of problem `index` of a split."""
-  if not 0 <= index < _BLOCK // _ATTEMPTS:
-    raise ValueError(
-      f"index {index} of split {split.name!r}; expected 0 to"
-      f" {_BLOCK // _ATTEMPTS - 1}: a split has no more seeds"
-    )
   name = split.families[index % len(split.families)]
   family = _family(name)
-  seed = split.block * _BLOCK + index * _ATTEMPTS
+  seed = seeds.first(split.name, split.block, index)
   if family.partitioned:
     while _is_held_out(content(name, seed)) != split.held_out:
       seed += 1

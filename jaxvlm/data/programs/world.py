@@ -18,13 +18,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from jaxvlm.data import seeds
 from jaxvlm.data.programs import operations as ops
 from jaxvlm.data.programs import problem as problems
 from jaxvlm.data.programs.operations import Operation
 from jaxvlm.data.programs.problem import Chain, Problem
 
-_BLOCK = 2**40  # seeds of a split
-_ATTEMPTS = 2**8  # seeds of an index; (7/8)^256 never happens
 _DRAWS = 30  # tries for inputs that decide, before other constants
 _HELD_OUT_SHARE = 8  # one content in so many belongs to validation and test
 _TESTS = 6
@@ -186,13 +185,8 @@ def sample(split: Split, index: int) -> Problem:
   Raises:
     ValueError: if the index lies outside the split's block of seeds.
   """
-  if not 0 <= index < _BLOCK // _ATTEMPTS:
-    raise ValueError(
-      f"index {index} of split {split.name!r}; expected 0 to"
-      f" {_BLOCK // _ATTEMPTS - 1}: a split has no more seeds"
-    )
   name = split.families[index % len(split.families)]
-  seed = split.block * _BLOCK + index * _ATTEMPTS
+  seed = seeds.first(split.name, split.block, index)
   problem = generate(name, seed, hard=split.hard)
   if _family(name).partitioned:
     while _is_held_out(problem) != split.held_out:

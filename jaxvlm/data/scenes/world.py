@@ -11,6 +11,7 @@ import random
 
 import numpy as np
 
+from jaxvlm.data import seeds
 from jaxvlm.data.scenes import drawing, wording
 from jaxvlm.data.scenes.meaning import (
   BACKGROUNDS,
@@ -25,8 +26,6 @@ from jaxvlm.data.scenes.meaning import (
 
 REFERENCES = 6  # captions of a picture that scores compare with
 
-_BLOCK = 2**40  # seeds of a split
-_ATTEMPTS = 2**8  # seeds of an index; (7/8)^256 never happens
 _SHARES = 8  # one content in so many belongs to each held-out share
 _TRAINING = None  # the contents that no other split takes
 
@@ -89,12 +88,7 @@ def sample(split: Split, index: int) -> Scene:
   Raises:
     ValueError: if the index lies outside the split's block of seeds.
   """
-  if not 0 <= index < _BLOCK // _ATTEMPTS:
-    raise ValueError(
-      f"index {index} of split {split.name!r}; expected 0 to"
-      f" {_BLOCK // _ATTEMPTS - 1}: a split has no more seeds"
-    )
-  seed = split.block * _BLOCK + index * _ATTEMPTS
+  seed = seeds.first(split.name, split.block, index)
   while _share(_pose(random.Random(seed))) != split.share:
     seed += 1
   return generate(seed)
