@@ -69,6 +69,7 @@ def paired(
   *,
   fraction: float,
   task: Task | None = None,
+  probes: ProbeSet | None = None,
 ) -> Params:
   """Trains on pairs of which a share has the policy's own negatives.
 
@@ -79,7 +80,7 @@ def paired(
     lab, source, generate, key, fraction=fraction, task=task
   )
   stage = _stage(place, config, assembly, given)._replace(
-    row_ids=source.row_ids
+    row_ids=source.row_ids, probes=probes
   )
   return stages.train(lab, stage, params)
 

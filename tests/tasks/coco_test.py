@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxvlm.data import negatives
 from jaxvlm.data.negatives import Kind
+from jaxvlm.data.rows import bucket_of
 from jaxvlm.data.sources import coco
 from jaxvlm.rewards.captions import score_captions
 from jaxvlm.tasks import coco as task_lib
@@ -76,8 +77,10 @@ def test_bad_captions_are_left_out_and_empty_pictures_dropped(karpathy):
 
   _rewrite(karpathy, spoil)
   empty, other = coco.rows(karpathy, "train")
-  assert empty.reference_text == ""  # what the survey drops and names
   assert len(other.reference) == 3
+  for row in (empty, *coco.taught([empty])):
+    with pytest.raises(ValueError, match="the reference is empty"):
+      bucket_of(row, None)
 
 
 @pytest.mark.parametrize(

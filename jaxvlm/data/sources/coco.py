@@ -108,7 +108,7 @@ def taught(rows: Sequence[Row]) -> list[Row]:
   return [
     dataclasses.replace(row, id=f"{row.id}#{at}", responses=(text,))
     for row in rows
-    for at, text in enumerate(row.reference or (row.question,))
+    for at, text in enumerate(row.reference or ("",))
   ]
 
 
