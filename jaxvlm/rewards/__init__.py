@@ -2,7 +2,7 @@
 
 from jaxvlm.rewards.answers import extract_boxed, normalize
 from jaxvlm.rewards.code import Sandbox, Tests, Verdict, run_tests
-from jaxvlm.rewards.geometry3k import geometry3k_reward
+from jaxvlm.rewards.geometry3k import easyr1_reward, geometry3k_reward
 from jaxvlm.rewards.math import canonical, grade
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
   "Tests",
   "Verdict",
   "canonical",
+  "easyr1_reward",
   "extract_boxed",
   "geometry3k_reward",
   "grade",

@@ -157,20 +157,27 @@ def normalize(answer: str) -> str:
 
 def read(answer: str) -> Answer:
   """Returns the spelling of `normalize` and the unit that it leaves out."""
-  text = answer.strip()
-  if len(text) > _MAX_LENGTH:
-    return Answer(text, "")
-  text = _SYMBOL.sub(lambda match: _SYMBOLS[match[0]], text)
-  text = _LAYOUT.sub(" ", _THOUSANDS_MARK.sub(",", text))
-  text = _FRACTION_NAME.sub(r"\\frac", text)
+  if len(answer.strip()) > _MAX_LENGTH:
+    return Answer(answer.strip(), "")
+  text = plain(answer)
   # A blank in its place: 6°30 is not 630.
-  text, degrees = _DEGREE.subn(" ", _unwrapped(text))
+  text, degrees = _DEGREE.subn(" ", text)
   text, percents = _PERCENT.subn(" ", text)
   # One blank at most in a row: the patterns below backtrack over blanks.
   text, unit = _peeled(" ".join(text.split()))
   if not unit:
     unit = "degree" if degrees else "percent" if percents else ""
   return Answer(_spelled(text), unit)
+
+
+def plain(answer: str) -> str:
+  """Returns an answer without layout and fonts, its symbols as LaTeX."""
+  text = answer.strip()
+  if len(text) > _MAX_LENGTH:
+    return text
+  text = _SYMBOL.sub(lambda match: _SYMBOLS[match[0]], text)
+  text = _LAYOUT.sub(" ", _THOUSANDS_MARK.sub(",", text))
+  return _unwrapped(_FRACTION_NAME.sub(r"\\frac", text))
 
 
 def _unwrapped(text: str) -> str:
