@@ -64,4 +64,9 @@ def _worked(record: dict, answer: str) -> str:
   given = record.get("text_full") or record["problem_text"]
   if not isinstance(given, str):
     raise TypeError(f"text_full is {given!r}, expected a text")
-  return f"<think>{given}</think> \\boxed{{{answer}}}"
+  return worked(given, answer)
+
+
+def worked(text: str, answer: str) -> str:
+  """Returns a text to learn from where nobody worked the problem out."""
+  return f"<think>{text}</think> \\boxed{{{answer}}}"
