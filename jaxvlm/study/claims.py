@@ -119,7 +119,7 @@ class Finding:
 
 def contrasts(claim: Claim, results: Results) -> list[Contrast]:
   """Returns the claim's differences, judged; fractions become points."""
-  metric = results.measured_as(claim.metric)
+  metric = results.measured_as(claim.metric, claim.problem_set)
   unit, scale, _ = results_lib.unit(metric)
   comparisons, where = claim.comparisons(results), claim.problem_set
   found = results.differences([(c.a, c.b) for c in comparisons], where, metric)
@@ -182,7 +182,7 @@ def findings(
 
 
 def _fewer_samples(claim: Claim, results: Results) -> str:
-  metric = results.measured_as(claim.metric)
+  metric = results.measured_as(claim.metric, claim.problem_set)
   if metric == claim.metric:
     return ""
   return f"Too few samples for {claim.metric} here: decided on {metric}."

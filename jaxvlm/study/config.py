@@ -92,6 +92,14 @@ class GRPOConfig(StageConfig):
   clip_high: float = 0.2
   kl_coef: float = 0.0
   normalize_std: bool = True
+  drop_degenerate: bool = setting(
+    "train on groups with different rewards alone (DAPO's dynamic sampling,"
+    " without drawing others in their place)",
+    False,
+  )
+  mask_overlong: bool = setting(
+    "do not train on completions that were cut off (DAPO)", False
+  )
   minibatches: int = setting(
     "optimizer steps on one rollout, on equal parts of it in turn", 1
   )

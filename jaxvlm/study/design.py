@@ -28,7 +28,19 @@ class Span(NamedTuple):
   steps: tuple[int, ...]
 
 
-Policy = Point | Span
+class Peak(NamedTuple):
+  """The best policy of a stage: of each run, at the step where its mean over
+  problems is highest.
+
+  Which step that is, the metric that is asked for decides. Its value is biased
+  upward, by the chance of several measurements, for all arms alike.
+  """
+
+  arm: str
+  stage: str
+
+
+Policy = Point | Span | Peak
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ responses, chosen and rejected, and come by the same way.
 """
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -155,6 +156,7 @@ def reinforced(
 
     def inputs(step, params, carry):
       drawn = draw(step, params, carry)
+      began = time.perf_counter()
       graded = experience.grade(
         drawn.samples,
         drawn.host,
@@ -162,11 +164,14 @@ def reinforced(
         task=lab.problems.task,
         mesh=lab.mesh,
       )
+      grading = time.perf_counter() - began
       data, metrics = experience.group_experience(
         drawn.batch,
         drawn.samples,
         graded["reward"],
         normalize_std=stage.normalize_std,
+        drop_degenerate=stage.drop_degenerate,
+        mask_overlong=stage.mask_overlong,
         mesh=lab.mesh,
       )
       metrics = {
@@ -177,6 +182,7 @@ def reinforced(
           if name != "reward"  # its mean is among `metrics`
         },
         **drawn.metrics,
+        "time/grade_s": grading,
       }
       current = drawn.current
       if stage.minibatches > 1:

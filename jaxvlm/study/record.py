@@ -20,7 +20,7 @@ from jaxvlm.study.config import StageConfig, StudyConfig
 _MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
 # Settings of stages that came after the first runs, and what those ran with: a
 # run that began without them goes on.
-_LATER = {"minibatches": 1}
+_LATER = {"minibatches": 1, "drop_degenerate": False, "mask_overlong": False}
 
 
 def digest(config: StudyConfig) -> str:

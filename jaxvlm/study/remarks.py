@@ -22,7 +22,7 @@ def end_of_scale(
   """
 
   def remark(results: Results) -> str:
-    measured = results.measured_as(metric)
+    measured = results.measured_as(metric, problem_set)
     found = [results.mean(p, problem_set, measured) for p in policies(results)]
     means = [100 * mean for mean in found if mean is not None]
     if not means or (min(means) <= 95 and max(means) >= 5):

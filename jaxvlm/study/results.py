@@ -17,9 +17,9 @@ from jaxvlm.diagnostics import (
   bootstrap_interval,
   crossed_intervals,
 )
-from jaxvlm.study.design import Design, Point, Policy, Span
+from jaxvlm.study.design import Design, Peak, Point, Policy, Span
 
-KS = (1, 2, 4, 8, 16)
+KS = (1, 2, 4, 8, 10, 16, 64)
 _SHARES = (
   "accuracy",
   "format",
@@ -221,13 +221,16 @@ class Results:
   @property
   def top_k(self) -> int:
     """The largest k of pass@k that every evaluation has samples for."""
+    return self._top_k(tuple(self.scores))
+
+  def _top_k(self, problem_sets: Sequence[str]) -> int:
     return max(
       (
         k
         for k in KS
         if all(
           f"pass@{k}" in scores
-          for by_point in self.scores.values()
+          for by_point in map(self.points, problem_sets)
           for by_seed in by_point.values()
           for scores in by_seed.values()
         )
@@ -235,16 +238,22 @@ class Results:
       default=1,
     )
 
-  def measured_as(self, metric: str) -> str:
+  def measured_as(self, metric: str, problem_set: str) -> str:
     """Returns pass@k with the largest k up to its own that was measured."""
     if not metric.startswith("pass@"):
       return metric
-    return f"pass@{min(int(metric.removeprefix('pass@')), self.top_k)}"
+    asked = int(metric.removeprefix("pass@"))
+    return f"pass@{min(asked, self._top_k([problem_set]))}"
 
   def by_seed(
     self, policy: Policy, problem_set: str, metric: str
   ) -> dict[int, np.ndarray]:
     """Returns seed -> f64[P], of the seeds that have the whole policy."""
+    if isinstance(policy, Peak):
+      return {
+        seed: values
+        for seed, (_, values) in self.peaks(policy, problem_set, metric).items()
+      }
     points = [policy]
     if isinstance(policy, Span):
       points = [Point(policy.arm, policy.stage, s) for s in policy.steps]
@@ -255,6 +264,19 @@ class Results:
       for seed in parts[0]
       if all(metric in part.get(seed, {}) for part in parts)
     }
+
+  def peaks(
+    self, peak: Peak, problem_set: str, metric: str
+  ) -> dict[int, tuple[int, np.ndarray]]:
+    """Returns seed -> (step, f64[P]) of the best evaluation after step 0."""
+    found: dict[int, tuple[int, np.ndarray]] = {}
+    for step in self.steps(peak.arm, peak.stage, problem_set):
+      point = Point(peak.arm, peak.stage, step)
+      values = self.by_seed(point, problem_set, metric) if step else {}
+      for seed, of in values.items():
+        if seed not in found or of.mean() > found[seed][1].mean():
+          found[seed] = (step, of)
+    return found
 
   def values(
     self, policy: Policy, problem_set: str, metric: str

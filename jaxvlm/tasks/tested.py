@@ -1,4 +1,4 @@
-"""Programs scored by unit tests: the reward that tasks of code share."""
+"""Programs scored by unit tests, as reinforcement learning rewards them."""
 
 import ast
 import functools
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from jaxvlm.data.rows import Row
 from jaxvlm.rewards.code import Level, Sandbox
+from jaxvlm.tasks import code
 
 # A program that passes all tests earns 2, any other 0: arXiv 2606.18487. There
 # is no reward for form.
@@ -41,15 +42,10 @@ class Passes:
   def __call__(
     self, responses: Sequence[str], rows: Sequence[Row]
   ) -> dict[str, list[float]]:
-    """Returns accuracy (0 or 1) and reward = 2·accuracy of every response."""
+    """Returns the scores of `tasks.code`, with a reward of 2 or 0."""
     jobs = [(r, row.reference) for r, row in zip(responses, rows, strict=True)]
-    verdicts = self._sandbox.run(jobs)
-    # Where program and tests share a process, the verdict could be forged.
-    passed = [v.passed and not v.weaker for v in verdicts]
-    return {
-      "accuracy": [float(p) for p in passed],
-      "reward": [PASSED * p for p in passed],
-    }
+    found = code.scores(self._sandbox.run(jobs))
+    return {**found, "reward": [PASSED * r for r in found["reward"]]}
 
 
 def answer(response: str) -> str:

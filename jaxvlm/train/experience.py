@@ -113,15 +113,25 @@ def group_experience(
   rewards: np.ndarray,
   *,
   normalize_std: bool = True,
+  drop_degenerate: bool = False,
+  mask_overlong: bool = False,
   mesh: Mesh | None = None,
 ) -> tuple[Experience, dict[str, float]]:
   """Returns the experience of a GRPO step and what to log of it.
+
+  The last two switches are DAPO's, arXiv:2503.14476, Sections 3.2 and 3.4; what
+  they leave out counts in no token mean. DAPO samples again until a batch is
+  full, which costs rollouts and static shapes: here it is smaller.
 
   Args:
     batch: prompts and completions.
     samples: the same completions with their statistics.
     rewards: f32[N, G] of all processes.
     normalize_std: divide advantages by the group's standard deviation.
+    drop_degenerate: leave out groups whose rewards are all equal (dynamic
+      sampling).
+    mask_overlong: leave out completions that were cut off at their longest
+      (overlong filtering).
     mesh: where the arrays lie; None takes one device.
 
   Raises:
@@ -133,14 +143,24 @@ def group_experience(
       " completions of one prompt; raise --grpo.group"
     )
   advantages = losses.group_advantages(rewards, normalize_std=normalize_std)
-  if mesh is not None:
-    advantages = _spread(np.asarray(advantages), mesh)
   flat = np.ptp(rewards, axis=1) == 0
+  kept = np.broadcast_to(~(flat & drop_degenerate)[:, None], rewards.shape)
+  if mesh is not None:
+    advantages, kept = _spread((np.asarray(advantages), kept), mesh)
+  if mask_overlong:
+    kept = kept & samples.finished
+  if drop_degenerate or mask_overlong:
+    batch = batch._replace(mask=_of_kept(batch.mask, kept))
   metrics = {
     "reward/mean": float(rewards.mean()),
     "reward/degenerate_groups": float(flat.mean()),
   }
   return Experience(batch, samples.logprobs, advantages), metrics
+
+
+@jax.jit
+def _of_kept(mask: jax.Array, kept: jax.Array) -> jax.Array:
+  return mask & kept[..., None]
 
 
 def rollout_metrics(

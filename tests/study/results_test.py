@@ -8,7 +8,7 @@ import pytest
 from experiments.stage1_entropy.design import DESIGN, TEACHER
 from jaxvlm.diagnostics import bootstrap_interval
 from jaxvlm.study import read
-from jaxvlm.study.design import Point
+from jaxvlm.study.design import Peak, Point
 from tests.study import synthetic
 
 
@@ -33,6 +33,31 @@ def test_difference_is_paired_and_pools_seeds(finished):
   alone = found.interval(a, "in_domain", "accuracy")
   # Unpaired, the difference would be wider than each part.
   assert width < alone.high - alone.low
+
+
+def test_a_peak_is_each_runs_best_evaluation_after_the_first(finished):
+  found = read.load(finished, DESIGN)
+  peak, metric = Peak("sft_early", "grpo"), "accuracy"
+  by_step = {
+    step: found.per_seed(Point("sft_early", "grpo", step), "in_domain", metric)
+    for step in found.steps("sft_early", "grpo", "in_domain")
+  }
+  assert len(by_step) > 2
+  for seed, value in found.per_seed(peak, "in_domain", metric).items():
+    later = {step: of[seed] for step, of in by_step.items() if step}
+    assert value == max(later.values())
+    step, values = found.peaks(peak, "in_domain", metric)[seed]
+    assert later[step] == value == values.mean()
+  pair = (peak, found.entry("sft_early"))
+  difference = found.difference(*pair, "in_domain", metric)
+  assert difference.interval.low > 0  # RL gains 20 points there
+
+
+def test_pass_at_k_is_of_the_sets_own_samples(finished):
+  found = read.load(finished, DESIGN)
+  assert found.measured_as("pass@10", "in_domain") == "pass@10"
+  assert found.measured_as("pass@64", "in_domain") == "pass@16"
+  assert found.measured_as("entropy", "in_domain") == "entropy"
 
 
 def test_missing_answer_is_no_answer():

@@ -90,6 +90,25 @@ def test_group_experience():
   np.testing.assert_allclose(plain.advantages[3], [-0.25, 0.25], atol=1e-6)
 
 
+def test_what_dapo_leaves_out_counts_in_no_mean():
+  rewards = np.float32([[0, 1], [1, 1], [0, 0], [0.1, 0.6]])
+  drawn = samples()
+  told = np.array([True, False, False, True])  # whose group tells anything
+  for degenerate, overlong in ((True, False), (False, True), (True, True)):
+    inputs, metrics = experience.group_experience(
+      BATCH, drawn, rewards, drop_degenerate=degenerate, mask_overlong=overlong
+    )
+    expected = BATCH.mask.copy()
+    if degenerate:
+      expected[~told] = False
+    if overlong:
+      expected[~drawn.finished] = False
+    np.testing.assert_array_equal(inputs.batch.mask, expected)
+    assert 0 < expected.sum() < BATCH.mask.sum()
+    # What was drawn is logged as it was.
+    assert metrics["reward/degenerate_groups"] == 0.5
+
+
 def test_a_group_of_one_is_refused_with_the_flag():
   with pytest.raises(ValueError, match=r"group size is 1.*--grpo\.group"):
     experience.group_experience(BATCH, samples(), np.ones((N, 1), np.float32))

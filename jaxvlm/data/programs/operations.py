@@ -212,7 +212,7 @@ REPEAT = Operation(
   "repeat",
   lambda v, c: v * c[0],
   _product("{v} * {0}", "{0} * {v}"),
-  ((2, 4),),
+  ((2, 3),),
 )
 FIRST = Operation(
   "first",

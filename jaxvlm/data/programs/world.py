@@ -65,7 +65,7 @@ def _word(rng: random.Random) -> str:
 
 
 def _numbers(rng: random.Random) -> list[int]:
-  return [rng.randrange(10) for _ in range(rng.randrange(2, 4))]
+  return [rng.randrange(10) for _ in range(2)]
 
 
 _ARITHMETIC = (
@@ -98,7 +98,7 @@ FAMILIES: dict[str, Family] = {
   "piecewise": Family(((ops.BELOW,),), "x", _small),
   "loop": Family(((ops.SERIES,), (ops.COUNT,)), "x", _small),
   "string": Family(
-    _pairs((ops.REVERSE, ops.UPPER, ops.FIRST, ops.DROP), (ops.REPEAT,))
+    _pairs((ops.FIRST, ops.DROP), (ops.REPEAT,))
     + _pairs((ops.REVERSE, ops.UPPER), (ops.FIRST, ops.DROP)),
     "s",
     _word,
@@ -142,7 +142,7 @@ class Split:
   hard: bool = True
 
 
-PRETRAIN = Split("pretrain", 1, tuple(FAMILIES), held_out=False, hard=False)
+PRETRAIN = Split("pretrain", 1, (*FAMILIES, *HARD), held_out=False, hard=False)
 SFT_TRACES = Split("sft_traces", 2, HARD, held_out=False)
 RL_TRAIN = Split("rl_train", 3, HARD, held_out=False)
 VALIDATION = Split("validation", 4, HARD, held_out=True)
