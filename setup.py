@@ -42,6 +42,7 @@ setuptools.setup(
       "libtpu==0.0.51; sys_platform == 'linux'",
     ],
     "parquet": ["pyarrow>=20"],
+    "verify": ["math-verify>=0.9"],
     "hub": ["datasets>=4"],
     # `jaxvlm plan`: the TPU compiler, which needs no TPU.
     "plan": ["libtpu==0.0.51; sys_platform == 'linux'"],
