@@ -11,10 +11,18 @@ import sys
 import jax
 import numpy as np
 
-from tests.models import qwen2_5_vl_parity_test, text_families_test
+from tests.models import (
+  qwen2_5_vl_parity_test,
+  qwen3_vl_parity_test,
+  text_families_test,
+)
 from tests.reference import parity
 
-CASES = qwen2_5_vl_parity_test.CASES | text_families_test.CASES
+CASES = (
+  qwen2_5_vl_parity_test.CASES
+  | {f"qwen3 {k}": x for k, x in qwen3_vl_parity_test.CASES.items()}
+  | text_families_test.CASES
+)
 
 
 def _largest(a, b) -> float:

@@ -108,7 +108,7 @@ def test_imports_go_down(module, path):
 def test_nothing_above_the_models_names_a_family():
   """Above them, a model is what `jaxvlm.models` makes of its config.json."""
   # A size such as qwen2.5-coder-3b is no family.
-  families = re.compile(r"\b(?:qwen2_5_vl|qwen2(?!\.5)|llama)\b")
+  families = re.compile(r"\b(?:qwen2_5_vl|qwen3_vl|qwen2(?!\.5)|llama)\b")
   for module, path in _modules():
     if _room(module) != "jaxvlm.models":
       found = families.findall(path.read_text())

@@ -2,8 +2,8 @@
 
 `python -m tests.mesh_cases MESH,… OBJECTIVE,…` prints one JSON line a case:
 its name and the errors against one device; `sft/2` is sft in two micro-batches
-against one. The number of devices is fixed
-when jax starts, so this runs in a process of its own.
+against one, `llama.sft` another family's. The number of devices is fixed when
+jax starts, so this runs in a process of its own.
 """
 
 import functools
@@ -18,7 +18,6 @@ from jaxvlm import assets, models
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
-from jaxvlm.models.qwen2_5_vl.partition import RULES
 from jaxvlm.rollout import make_generate
 from jaxvlm.sampling import Sampling
 from jaxvlm.sharding import MeshConfig, make_mesh, partition, shard_batch
@@ -28,6 +27,8 @@ from jaxvlm.train.step import init_state, make_train_step
 from tests import tiny
 
 MODEL = qwen2_5_vl.bind(tiny.CONFIG)
+# Other families, by the name that stands before an objective.
+FAMILIES = {**tiny.TEXTS, "qwen3_vl": tiny.QWEN3}
 CUT = {"vocab_size": tiny.VOCAB}
 # No clipping: the first moment is a tenth of the gradient.
 OPTIMIZER = make_optimizer(OptimizerConfig(1e-3, clip_norm=1e9))
@@ -59,18 +60,28 @@ OBJECTIVES = {
     objectives.count,
   ),
 }
-# Families that read text only, each by its name.
-OBJECTIVES |= {
-  family: (objectives.sft(models.bind(config), **CUT), objectives.count)
-  for family, config in tiny.TEXTS.items()
-}
+for family, config in FAMILIES.items():
+  bound = models.bind(config)
+  OBJECTIVES |= {
+    f"{family}.sft": (objectives.sft(bound, **CUT), objectives.count),
+    f"{family}.grpo": (
+      objectives.grpo(bound, kl_coef=0.1, **CUT),
+      objectives.count,
+    ),
+  }
+
+
+def config_of(name):
+  """Returns the configuration of a case."""
+  return FAMILIES.get(name.partition(".")[0], tiny.CONFIG)
 
 
 @functools.cache
-def arrays(family=None):
+def arrays(config=tiny.CONFIG):
   """Returns (trainable, other parameters, batch of eight prompts)."""
-  make = tiny.text_batch if family else tiny.batch
-  config = tiny.TEXTS[family] if family else tiny.CONFIG
+  make = tiny.text_batch
+  if config.layout is not None:
+    make = functools.partial(tiny.batch, config=config)
   batch, more = make(group=2), make(seed=1, group=2)
   both = jax.tree.map(
     lambda a, b, axis: np.concatenate([a, b], axis),
@@ -84,7 +95,7 @@ def arrays(family=None):
 
 
 def inputs_of(name, batch):
-  if name not in ("grpo", "opd"):
+  if not name.endswith(("grpo", "opd")):
     return batch
   rng = np.random.default_rng(0)
   old = np.where(batch.mask, rng.normal(size=batch.mask.shape) * 0.3 - 4, 0)
@@ -103,16 +114,17 @@ def adapters():
 
 def train(name, place, rows, micro_batches=1):
   """Returns (metrics, gradients, parameters after one step)."""
-  trainable, other, batch = arrays(name if name in tiny.TEXTS else None)
+  rules = models.partition_rules(config_of(name))
+  trainable, other, batch = arrays(config_of(name))
   objective, totals = OBJECTIVES[name]
   frozen = {"teacher": other, "reference": other}
   if name == "lora":
     frozen = {"base": quantize_int8(trainable, "model/layers")}
     trainable = adapters()
   step = make_train_step(
-    objective, totals, OPTIMIZER, micro_batches=micro_batches, rules=RULES
+    objective, totals, OPTIMIZER, micro_batches=micro_batches, rules=rules
   )
-  state = init_state(place(trainable), OPTIMIZER, rules=RULES)
+  state = init_state(place(trainable), OPTIMIZER, rules=rules)
   before = jax.tree.map(lambda x: x.sharding, state)
   frozen = {part: place(tree) for part, tree in frozen.items()}
   state, metrics = step(state, frozen, rows(inputs_of(name, batch)))
@@ -156,7 +168,7 @@ def check_parameters(mesh):
     qwen2_5_vl.init(tiny.CONFIG, key),
   )
   for tree in (found, made):
-    places = partition(mesh, tree, RULES)
+    places = partition(mesh, tree, models.partition_rules(tiny.CONFIG))
     same = jax.tree.map(
       lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), tree, places
     )
@@ -201,11 +213,12 @@ def main(meshes, names):
     )
   for sizes in meshes:
     mesh = make_mesh(MeshConfig(*sizes))
-    place = lambda tree: jax.device_put(tree, partition(mesh, tree, RULES))  # noqa: E731, B023
     rows = functools.partial(shard_batch, mesh)
     with jax.set_mesh(mesh):
       check_parameters(mesh)
       for name in names:
+        rules = models.partition_rules(config_of(name))
+        place = lambda tree: jax.device_put(tree, partition(mesh, tree, rules))  # noqa: E731, B023
         if name == "rollout":
           found, one = rollout(place, rows), expected[name]
           errors = {

@@ -61,7 +61,13 @@ def test_no_mesh_changes_any_objective(mesh):
 
 @pytest.mark.slow
 def test_no_mesh_changes_a_family_of_text():
-  for case in run("1x2x4", ",".join(tiny.TEXTS)):
+  for case in run("1x2x4", ",".join(f"{name}.sft" for name in tiny.TEXTS)):
+    check(case)
+
+
+@pytest.mark.slow
+def test_no_mesh_changes_a_family_with_deepstack():
+  for case in run("2x2x2,1x2x4", "qwen3_vl.sft,qwen3_vl.grpo"):
     check(case)
 
 

@@ -16,7 +16,7 @@ from jaxvlm.data import tokenizer as tokenizers
 from jaxvlm.data.prompts import EncodedPrompt, lay_out_text
 from jaxvlm.data.rows import Bucket, collate_prompts
 from jaxvlm.data.sources.world import Mixture, WorldRows
-from jaxvlm.models import text
+from jaxvlm.models import qwen3_vl, text
 from jaxvlm.models.qwen2_5_vl import Config, VisionConfig
 from jaxvlm.models.rope import Linear, Rope
 from jaxvlm.typing import Batch, Model, Prompts
@@ -45,6 +45,35 @@ CONFIG = Config(
     out_hidden_size=32,
     window_size=56,
     fullatt_block_indexes=(1,),
+  ),
+)
+
+
+# A tower of the other kind; patches of 4 pixels keep arrays small.
+QWEN3 = qwen3_vl.Config(
+  vocab_size=PADDED,
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=3,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  head_dim=16,  # wider together than the stream
+  rope_theta=10.0,
+  mrope_section=(2, 3, 3),
+  max_position_embeddings=512,
+  image_token_id=IMAGE,
+  video_token_id=57,
+  vision_start_token_id=56,
+  vision_end_token_id=55,
+  vision=qwen3_vl.VisionConfig(
+    depth=3,
+    hidden_size=32,
+    intermediate_size=48,
+    num_heads=2,
+    out_hidden_size=32,
+    patch_size=4,
+    num_position_embeddings=16,
+    deepstack_visual_indexes=(0, 2),
   ),
 )
 
@@ -118,10 +147,10 @@ def text_batch(
 GRIDS = (((1, 4, 6),), ((1, 2, 4), (1, 6, 4)), (), ((1, 6, 6),))
 
 
-def prompts(seed: int = 0, grids=GRIDS) -> Prompts:
+def prompts(seed: int = 0, grids=GRIDS, config: Any = CONFIG) -> Prompts:
   """Returns left-padded prompts with random words and pictures."""
   rng = np.random.default_rng(seed)
-  vision = CONFIG.layout
+  vision = config.layout
   rows = []
   for number, row in enumerate(grids):
     pictures = [IMAGE] * sum(layout.image_tokens(vision, g) for g in row)
@@ -149,10 +178,12 @@ def prompts(seed: int = 0, grids=GRIDS) -> Prompts:
   return collate_prompts(rows, Bucket(18, 64), PAD)
 
 
-def batch(seed: int = 0, group: int = 2, length: int = 5) -> Batch:
+def batch(
+  seed: int = 0, group: int = 2, length: int = 5, config: Any = CONFIG
+) -> Batch:
   """Returns prompts with random completions of different lengths."""
   rng = np.random.default_rng(seed)
-  front = prompts(seed)
+  front = prompts(seed, config=config)
   shape = (len(front.tokens), group, length)
   lengths = rng.integers(1, length + 1, shape[:2])
   mask = np.arange(length) < lengths[..., None]
@@ -230,14 +261,19 @@ def write_text_folder(folder: pathlib.Path, config: text.Config) -> text.Config:
 
 
 def write_folder(
-  folder: pathlib.Path, texts=(), *, seed: int = 0, vocab_size: int = 512
-) -> Config:
+  folder: pathlib.Path,
+  texts=(),
+  *,
+  seed: int = 0,
+  vocab_size: int = 512,
+  config: Any = CONFIG,
+) -> Any:
   """Writes a random model with its own tokenizer, in Hugging Face's format."""
   tokenizers.build(texts, folder, vocab_size=vocab_size)
   stored = json.loads((folder / "tokenizer.json").read_text())
   special = {token["content"]: token["id"] for token in stored["added_tokens"]}
   config = dataclasses.replace(
-    CONFIG,
+    config,
     vocab_size=vocab_size,
     tie_word_embeddings=True,
     image_token_id=special["<|image_pad|>"],

@@ -135,7 +135,7 @@ class Chat:
     if found is None or self.tokenizer.convert_ids_to_tokens(found) != token:
       raise ValueError(
         f"the tokenizer has no token {token!r}: expected the tokenizer of a"
-        " Qwen2.5-VL folder (its special tokens are part of the format)"
+        " model that reads pictures (its special tokens are part of the format)"
       )
     return found
 
@@ -253,8 +253,8 @@ class Chat:
     if found != len(grids):
       raise ValueError(
         f"the chat template wrote {found} image placeholders for"
-        f" {len(grids)} picture(s): expected Qwen2.5-VL's template; a text-only"
-        " template drops pictures"
+        f" {len(grids)} picture(s): expected the model's own template; a"
+        " text-only template drops pictures"
       )
     texts = [part for said in parts for part in said if part is not None]
     found = sum(piece.count(TEXT) for piece in frame if isinstance(piece, str))

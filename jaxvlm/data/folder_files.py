@@ -45,7 +45,6 @@ def preprocessor_config(chat: Chat) -> dict[str, Any]:
     "image_mean": list(colors.mean),
     "image_std": list(colors.std),
     "image_processor_type": "Qwen2VLImageProcessor",
-    "processor_class": "Qwen2_5_VLProcessor",
     "do_resize": True,
     "do_rescale": True,
     "do_normalize": True,

@@ -26,7 +26,8 @@ class VisionLayout:
   Attributes:
     patch: side of a patch in pixels.
     merge: side of a merged token in patches.
-    window: side of an attention window in pixels.
+    window: side of an attention window in pixels; of a tower without windows
+      that of one merged token, so that nothing is cut at an edge.
     temporal_patch: frames in a patch; a still picture is repeated.
     channels: color channels.
   """

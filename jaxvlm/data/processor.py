@@ -43,6 +43,7 @@ class PictureSettings(NamedTuple):
 
 # Of a folder that says nothing; transformers' class has the same.
 FAMILY = PictureSettings()
+_GEOMETRY = VisionLayout()
 
 
 def settings(
@@ -52,7 +53,8 @@ def settings(
 
   As transformers: `image_processor` of processor_config.json wins over
   preprocessor_config.json; `min_pixels` and `max_pixels` win over `size`; what
-  is absent has the family's defaults, and so has a folder with neither file.
+  is absent has the defaults of its class, Qwen2.5-VL's, and so has a folder
+  with neither file; they do not fit a model with other patches.
 
   Args:
     folder: a local folder.
@@ -122,12 +124,18 @@ def _check_supported(found: Mapping[str, Any]) -> None:
 
 def _check_geometry(found: Mapping[str, Any], vision: VisionLayout) -> None:
   sizes = {
-    "patch_size": vision.patch,
-    "merge_size": vision.merge,
-    "temporal_patch_size": vision.temporal_patch,
+    "patch_size": "patch",
+    "merge_size": "merge",
+    "temporal_patch_size": "temporal_patch",
   }
-  for name, value in sizes.items():
-    if found.get(name, value) != value:
+  for name, field in sizes.items():
+    value, default = getattr(vision, field), getattr(_GEOMETRY, field)
+    if name not in found and value != default:
+      raise ValueError(
+        f"{name} is not said, which means {default}, but config.json says"
+        f" {value}: copy the preprocessor_config.json that belongs to the model"
+      )
+    if found.get(name, default) != value:
       raise ValueError(
         f"{name} is {found[name]!r}, but config.json says {value}: use the"
         " files of one folder"

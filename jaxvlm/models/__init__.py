@@ -24,6 +24,7 @@ from jaxvlm.models import (
   llama,
   qwen2,
   qwen2_5_vl,
+  qwen3_vl,
 )
 from jaxvlm.models.family import Family
 from jaxvlm.models.fit import check_chat
@@ -64,6 +65,7 @@ FAMILIES: Mapping[str, Family] = {
   family.model_type: family
   for family in (
     qwen2_5_vl.FAMILY,
+    qwen3_vl.FAMILY,
     qwen2.FAMILY,
     llama.FAMILY,
   )
@@ -94,6 +96,11 @@ def read_config(path: str | pathlib.Path) -> Any:
 def _family_at(path: str | pathlib.Path) -> Family:
   """Returns the family of a folder."""
   found = config_json.load(path).get("model_type")
+  for family in FAMILIES.values():
+    if found in family.refused:
+      raise ValueError(
+        f"{path}: config.json has model_type {found!r}: {family.refused[found]}"
+      )
   if found not in FAMILIES:
     raise ValueError(
       f"{path}: config.json has model_type {found!r}, expected one of"

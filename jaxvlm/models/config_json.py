@@ -80,11 +80,25 @@ def check_plain(raw: Mapping[str, Any], where: str) -> None:
     )
 
 
-def check_activation(part: Mapping[str, Any], name: str, where: str) -> None:
-  act = part.get("hidden_act", ACTIVATION)
-  if act != ACTIVATION:
+def check_activation(
+  part: Mapping[str, Any], name: str, where: str, expected: str = ACTIVATION
+) -> None:
+  act = part.get("hidden_act", expected)
+  if act != expected:
     raise ValueError(
-      f"{where} has {name} hidden_act {act!r}, expected {ACTIVATION!r}"
+      f"{where} has {name} hidden_act {act!r}, expected {expected!r}"
+    )
+
+
+def check_tower_rope(
+  vision: Mapping[str, Any], where: str, theta: float
+) -> None:
+  """Raises ValueError for 2-D positions of another base."""
+  found = (vision.get("rope_parameters") or {}).get("rope_theta", theta)
+  if found != theta:
+    raise ValueError(
+      f"{where} vision_config has rope_theta {found}, expected {theta:g}: no"
+      " other base is supported in the tower"
     )
 
 
@@ -210,6 +224,51 @@ def _checked(name: str, value: Any, kind: Any, where: str) -> Any:
   return tuple(value) if kind is tuple else value
 
 
-def plain(value: Any) -> Any:
-  """Returns a value of a dataclass as JSON has it."""
-  return list(value) if isinstance(value, tuple) else value
+def fields_of(cls: type) -> list[str]:
+  """Returns the fields that config.json has under the same names.
+
+  All of a dataclass but its `vision` and what is no part of its equality.
+  """
+  names = (field.name for field in dataclasses.fields(cls) if field.compare)
+  return [name for name in names if name != "vision"]
+
+
+def plain(part: Any) -> dict[str, Any]:
+  """Returns the fields of a configuration or its tower as JSON has them."""
+
+  def one(value):
+    return list(value) if isinstance(value, tuple) else value
+
+  return {name: one(getattr(part, name)) for name in fields_of(type(part))}
+
+
+def rewritten(
+  raw: dict[str, Any], before: Any, after: Any, outer: Collection[str]
+) -> dict[str, Any]:
+  """Returns `raw`, as it was read but for what has changed since.
+
+  Args:
+    raw: content of config.json, of a model with a tower; is changed.
+    before: the configuration that it says.
+    after: the one that it is to say.
+    outer: fields that stand at the top level even where there is a
+      text_config.
+  """
+  text = raw.get("text_config") or raw
+  for name, value in _changed(before, after).items():
+    rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    if name == TIED:  # either of two places counts, so both must say it
+      raw[name] = value
+      if name in text:
+        text[name] = value
+    elif name == "mrope_section" or name in rope:
+      rope[name] = value
+    else:
+      (raw if name in outer else text)[name] = value
+  raw["vision_config"] |= _changed(before.vision, after.vision)
+  return raw
+
+
+def _changed(before: Any, after: Any) -> dict[str, Any]:
+  old = plain(before)
+  return {k: x for k, x in plain(after).items() if x != old[k]}

@@ -22,6 +22,19 @@ from jaxvlm.typing import Batch, Model, Params, Prompts
 Array = jax.Array
 
 
+class Embedded(NamedTuple):
+  """What the prompts are when they enter the decoder.
+
+  Attributes:
+    x: [N, 1, S, D] the input of the first layer.
+    gains: [K, N, 1, S, D] what is added to the outputs of the first K layers
+      (DeepStack, arXiv:2406.04334); None where nothing is.
+  """
+
+  x: Array
+  gains: Array | None = None
+
+
 class Decoder(NamedTuple):
   """The decoder of one configuration, with what its family decides.
 
@@ -29,14 +42,14 @@ class Decoder(NamedTuple):
     config: sizes.
     angles: positions i32[A, …] -> rotary angles f32[…, d / 2].
     embed: (params, prompts, *, dtype, remat, attend) -> the prompt stream's
-      input [N, 1, S, D].
+      input.
     axes: A, the numbers that place a token: 3 for M-RoPE, otherwise 1.
     stacks: part of the parameters -> the name of the layers in it.
   """
 
   config: DecoderConfig
   angles: Callable[[Array], Array]
-  embed: Callable[..., Array]
+  embed: Callable[..., Embedded]
   axes: int
   stacks: Mapping[str, str]
 
@@ -117,13 +130,34 @@ def embed_text(
   dtype: Any,
   remat: Remat,
   attend: attention.Attend,
-) -> Array:
-  """Returns the rows of the embedding [N, 1, S, D]: `Decoder.embed` of text.
+) -> Embedded:
+  """Returns the rows of the embedding: `Decoder.embed` of text.
 
   What a tower would need, `remat` and `attend`, is not read.
   """
   table = params["model"]["embed_tokens"]
-  return partition.embed(table, prompts.tokens, dtype)[:, None]
+  return Embedded(partition.embed(table, prompts.tokens, dtype)[:, None])
+
+
+def _numbers(stack: Any, gains: Array | None) -> tuple[Any, ...]:
+  """Returns what `over_layers` takes beside the layers.
+
+  Their numbers, where some of them have gains; otherwise nothing, so that the
+  programs of other families stay what they are.
+  """
+  return () if gains is None else (layers.numbers(stack),)
+
+
+def _raised(x: Array, gains: Array | None, number: Array | int | None) -> Array:
+  """Returns the output `x` of layer `number` with its gain, if it has one."""
+  if gains is None:
+    return x
+  if isinstance(number, int):
+    return x + gains[number] if number < len(gains) else x
+  gain = jax.lax.dynamic_index_in_dim(
+    gains, jnp.minimum(number, len(gains) - 1), keepdims=False
+  )
+  return x + jnp.where(number < len(gains), gain, 0)
 
 
 def _prompt_context(prompts: Prompts) -> Context:
@@ -178,13 +212,17 @@ def forward(
   # Completions are padded on the right only: no token sees what follows it.
   own = attention.Segments(jnp.zeros((n, t - 1), jnp.int32), causal=True)
   prompt_context = _prompt_context(prompts)
+  embedded = decoder.embed(
+    params, prompts, dtype=dtype, remat=remat, attend=attend
+  )
 
-  def body(streams, weights):
+  def body(streams, weights, number=None):
     weights = partition.layer(weights, dtype)
     prompt, completion = streams
     prompt, (pk, pv) = layer.apply(
       {"params": weights}, prompt, prompt_rope, prompt_context
     )
+    prompt = _raised(prompt, embedded.gains, number)
 
     def context(k, v):
       prompt_block = attention.Block(pk, pv, seen)
@@ -195,13 +233,15 @@ def forward(
 
   # Rotary angles have a group axis of 1: broadcast over completions.
   streams = (
-    decoder.embed(params, prompts, dtype=dtype, remat=remat, attend=attend),
+    embedded.x,
     partition.embed(params["model"]["embed_tokens"], read, dtype),
   )
-  body = rematerialize(body, remat)
-  (prompt, completion), _ = layers.over_layers(
-    body, streams, params["model"]["layers"]
-  )
+  stack = params["model"]["layers"]
+  numbers = _numbers(stack, embedded.gains)
+  # Python integers where layers are unrolled.
+  static = (2,) if numbers and isinstance(stack, tuple) else ()
+  body = rematerialize(body, remat, static_argnums=static)
+  (prompt, completion), _ = layers.over_layers(body, streams, stack, *numbers)
   first = jnp.broadcast_to(
     _last(prompt, prompts)[:, None, None], (n, g, 1, prompt.shape[-1])
   )
@@ -234,15 +274,19 @@ def prompt_states(
   rope = decoder.rope(prompts.positions)
   context = _prompt_context(prompts)
 
-  def body(x, weights):
-    weights = partition.layer(weights, dtype)
-    x, kv = layer.apply({"params": weights}, x, rope, context)
-    return x, keep(x, kv)
-
-  x = decoder.embed(
+  embedded = decoder.embed(
     params, prompts, dtype=dtype, remat=Remat.NONE, attend=attend
   )
-  return layers.over_layers(body, x, params["model"]["layers"])
+
+  def body(x, weights, number=None):
+    weights = partition.layer(weights, dtype)
+    x, kv = layer.apply({"params": weights}, x, rope, context)
+    x = _raised(x, embedded.gains, number)
+    return x, keep(x, kv)
+
+  stack = params["model"]["layers"]
+  numbers = _numbers(stack, embedded.gains)
+  return layers.over_layers(body, embedded.x, stack, *numbers)
 
 
 def prefill(

@@ -24,8 +24,8 @@ Context = Callable[[Array, Array], tuple[tuple[attention.Block, ...], Any]]
 class DecoderConfig(Protocol):
   """What a decoder reads of its family's configuration.
 
-  Names are those of config.json, but for the biases, which families name
-  differently or fix.
+  Names are those of config.json, but for the biases and the norms of queries
+  and keys, which families name differently or fix.
   """
 
   vocab_size: int
@@ -41,6 +41,7 @@ class DecoderConfig(Protocol):
   qkv_bias: bool
   o_bias: bool
   mlp_bias: bool
+  qk_norm: bool
 
 
 class DecoderLayer(nn.Module):
@@ -63,6 +64,9 @@ class DecoderLayer(nn.Module):
     self.k_proj = layers.linear(kv, c.qkv_bias, std, self.dtype)
     self.v_proj = layers.linear(kv, c.qkv_bias, std, self.dtype)
     self.o_proj = layers.linear(c.hidden_size, c.o_bias, std, self.dtype)
+    if c.qk_norm:  # of a head, before it is turned to its position
+      self.q_norm = layers.RMSNorm(c.rms_norm_eps)
+      self.k_norm = layers.RMSNorm(c.rms_norm_eps)
     self.mlp = layers.SwiGLU(
       c.hidden_size, c.intermediate_size, c.mlp_bias, std, self.dtype
     )
@@ -78,6 +82,8 @@ class DecoderLayer(nn.Module):
     k = self.k_proj(h).reshape(*h.shape[:-1], -1, d)
     v = self.v_proj(h).reshape(*h.shape[:-1], -1, d)
     q, k, v = (constrain(y, ROWS, None, None, "tensor") for y in (q, k, v))
+    if self.config.qk_norm:
+      q, k = self.q_norm(q), self.k_norm(k)
     q, k = layers.apply_rotary(q, rope), layers.apply_rotary(k, rope)
     blocks, kept = context(k, v)
     out = self.attend(q, *blocks)

@@ -48,6 +48,7 @@ class Family:
     rules: how its parameters are cut.
     presets: published sizes, by the names that `jaxvlm plan` takes.
     tower: of its pictures; None without.
+    refused: kinds of model beside it that are not supported -> why.
   """
 
   model_type: str
@@ -59,6 +60,7 @@ class Family:
   rules: Partition
   presets: Mapping[str, Any]
   tower: Tower | None = None
+  refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def naming(self, config: Any) -> names.Naming:
     """Returns the tensors of a configuration."""

@@ -31,6 +31,22 @@ class RMSNorm(nn.Module):
     return weight.astype(x.dtype) * y.astype(x.dtype)
 
 
+class LayerNorm(nn.Module):
+  """(x − mean) / std · weight + bias, in float32; parameters as in HF."""
+
+  eps: float
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    width = (x.shape[-1],)
+    weight = self.param("weight", nn.initializers.ones, width)
+    bias = self.param("bias", nn.initializers.zeros, width)
+    y = x.astype(jnp.float32)
+    y = y - jnp.mean(y, -1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
+    return (weight * y + bias).astype(x.dtype)
+
+
 class SwiGLU(nn.Module):
   """down(silu(gate(x)) · up(x))."""
 
@@ -156,6 +172,16 @@ def over_layers(
     carry, output = body(carry, *inputs)
     outputs.append(output)
   return carry, tuple(outputs)
+
+
+def numbers(layers: Any) -> Any:
+  """Returns 0, 1, 2 … for `over_layers`, one a layer, in the form of `layers`.
+
+  Python integers where layers are unrolled: each compiles its own case only.
+  """
+  if isinstance(layers, tuple):
+    return tuple(range(len(layers)))
+  return jnp.arange(jax.tree.leaves(layers)[0].shape[0])
 
 
 def cast(layer: Any, dtype: Any) -> Any:

@@ -38,6 +38,24 @@ TRANSPOSED = Transform(
   lambda config, x: x.T,
 )
 
+
+def _patches(x: np.ndarray) -> np.ndarray:
+  """Conv3d kernel (D, C, t, p, p) to a matrix (C·t·p·p, D)."""
+  return x.reshape(x.shape[0], -1).T
+
+
+def _conv3d(config: Any, x: np.ndarray) -> np.ndarray:
+  g = config.layout
+  return x.T.reshape(-1, g.channels, g.temporal_patch, g.patch, g.patch)
+
+
+# Of a convolution whose steps are as wide as its kernel: one product a patch.
+PATCH_KERNEL = Transform(
+  _patches,
+  lambda stored, index: _patches(stored[index[1:]])[index[0]],
+  _conv3d,
+)
+
 # (our path, canonical name, transform). `*` is the layer: one name per layer
 # there, one stacked array here.
 Row = tuple[str, str, Transform]
@@ -85,6 +103,10 @@ DECODER: tuple[Row, ...] = (
     for n in ("input_layernorm", "post_attention_layernorm")
   ),
   *(
+    (f"model/layers/{n}/weight", f"{_LAYER}.self_attn.{n}.weight", SAME)
+    for n in ("q_norm", "k_norm")
+  ),
+  *(
     row
     for p in ("q_proj", "k_proj", "v_proj", "o_proj")
     for row in linear(f"model/layers/{p}", f"{_LAYER}.self_attn.{p}")
@@ -97,6 +119,12 @@ DECODER: tuple[Row, ...] = (
   ("model/norm/weight", "language_model.norm.weight", SAME),
   ("model/lm_head", "lm_head.weight", TRANSPOSED),
 )
+# Decoder and tower have had two names over the years: the reader accepts both
+# (`canonical_name`), transformers 5 writes these.
+WITH_TOWER = {
+  "visual.": "model.visual.",
+  "language_model.": "model.language_model.",
+}
 # Buffers that older folders hold: made from the configuration, never read.
 _DERIVED = re.compile(r".*\.rotary_emb\.inv_freq")
 

@@ -42,6 +42,27 @@ def matrices(*, reads: str, writes: str) -> Partition:
   )
 
 
+def fused(qkv: str) -> Partition:
+  """Returns the rules of one matrix that makes queries, keys and values.
+
+  A cut of its columns would not follow heads.
+  """
+  return (
+    (qkv + KERNEL, P(("fsdp", "tensor"), None)),
+    (qkv + "/lora_a", P("fsdp", None)),
+    (qkv + "/lora_b", P(None, "fsdp")),
+  )
+
+
+def patches(embed: str) -> Partition:
+  """Returns the rules of the matrix that reads pixels."""
+  return (
+    (embed + KERNEL, P(None, "fsdp")),
+    (embed + "/lora_a", P(None, None)),
+    (embed + "/lora_b", P(None, "fsdp")),
+  )
+
+
 def vectors(part: str) -> Partition:
   """Returns the rule of norms, biases, and the scales of int8 columns."""
   return ((f"{part}/.*/(?:weight|bias|kernel_scale|lora_scale)", P()),)

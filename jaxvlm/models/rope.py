@@ -124,3 +124,28 @@ def frequencies(rope: Rope, head_dim: int) -> Array:
   d = head_dim
   turns = rope.theta ** (-jnp.arange(0, d, 2, dtype=jnp.float32) / d)
   return turns if rope.scaling is None else rope.scaling(turns)
+
+
+def mrope_angles(positions: Array, turns: Array) -> Array:
+  """Returns what every pair would turn on every axis f32[3, …, d/2].
+
+  Args:
+    positions: i32[3, …] time, height and width; or i32[1, …] of text that was
+      laid out for a model that reads nothing else.
+    turns: f32[d/2] of one position (`frequencies`).
+  """
+  if len(positions) == 1:
+    positions = jnp.broadcast_to(positions, (3, *positions.shape[1:]))
+  return positions[..., None].astype(jnp.float32) * turns
+
+
+def by_axis(angles: Array, axes: Array) -> Array:
+  """Returns M-RoPE angles f32[…, d/2]: pair i turns with axis `axes[i]`.
+
+  arXiv:2409.12191, Section 2.1.
+
+  Args:
+    angles: of `mrope_angles`.
+    axes: i32[d/2] 0 (time), 1 (height) or 2 (width).
+  """
+  return jnp.where(axes == 0, angles[0], jnp.where(axes == 1, *angles[1:]))

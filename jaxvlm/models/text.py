@@ -60,6 +60,7 @@ class Config:
   # the tokenizer. Of several, the first.
   eos_token_id: int | None = None
   source: str = dataclasses.field(default="", repr=False, compare=False)
+  qk_norm: ClassVar[bool] = False
   # No pictures.
   layout: ClassVar[None] = None
   image_token_id: ClassVar[None] = None

@@ -67,7 +67,7 @@ def states():
       p.patch_positions,
       window_slots=config.layout.window_slots,
     )
-    embedded = model.embed_prompts(config, params, p)
+    embedded = model.embed_prompts(config, params, p).x
     _, layers = decoder.prompt_states(
       model.decoder(config), params, p, keep=lambda x, kv: x
     )

@@ -13,7 +13,7 @@ from jaxvlm.models.qwen2_5_vl import vision
 from jaxvlm.models.remat import Remat
 from jaxvlm.typing import Batch
 from tests.reference import hf, parity
-from tests.reference.parity import ATOL, Case, Setup, decoded, reference_states
+from tests.reference.parity import Case, Setup, decoded
 
 # name -> (configuration, rows, side)
 _CASES = {
@@ -140,30 +140,14 @@ def test_gradients_of_a_shared_prefix_equal_those_of_copies(name):
 
 @each_case
 def test_mrope_ids_are_those_of_the_reference(name):
-  setup = build(name)
-  tensors = setup.inputs.torch(setup.config)
-  tensors.pop("pixel_values", None)
-  want, delta = setup.torch.model.get_rope_index(**tensors)
-  real = setup.inputs.attention_mask.astype(bool)
-  ours = setup.batch.prompts
-  np.testing.assert_array_equal(ours.positions[:, real], want.numpy()[:, real])
-  following = real.sum(1) + delta.numpy()[:, 0]
-  np.testing.assert_array_equal(ours.next_position, following)
+  parity.check_mrope_ids(CASES[name])
 
 
 @pytest.mark.parametrize(
   "name", _marked(n for n in CASES if not n.startswith("text"))
 )
 def test_vision_tower(name):
-  setup = build(name)
-  states, _ = reference_states(CASES[name])
-  (hidden, merged), *_ = our_states(name)
-  p = setup.batch.prompts
-  filled = p.patch_segments >= 0
-  np.testing.assert_allclose(hidden[filled], states.vision, atol=ATOL, rtol=0)
-  rows, at = np.nonzero(p.image_slots >= 0)
-  picked = merged[rows, p.image_slots[rows, at]]
-  np.testing.assert_allclose(picked, states.merged, atol=ATOL, rtol=0)
+  parity.check_vision_tower(CASES[name])
 
 
 def test_greedy_tokens_are_those_of_batched_generate():

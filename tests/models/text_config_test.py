@@ -90,7 +90,7 @@ def test_what_is_written_without_a_file_reads_back(tmp_path):
 
 def test_an_unknown_model_type_is_named_with_the_known_ones(tmp_path):
   for found in ("gpt_neox", None):
-    with pytest.raises(ValueError, match=rf"{found}.*'qwen2_5_vl', 'qwen2'"):
+    with pytest.raises(ValueError, match=rf"{found}.*'qwen2_5_vl', .*'qwen2'"):
       read(published(model_type=found), tmp_path)
 
 

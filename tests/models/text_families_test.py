@@ -7,20 +7,14 @@ here stand the corners that only these families have.
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvlm import models, sharding
-from jaxvlm.models import lora, names
-from jaxvlm.models.quantize import quantize_int8
+from jaxvlm import models
 from jaxvlm.models.rope import Linear, Llama3, Rope
-from jaxvlm.rollout import make_generate, make_score
-from jaxvlm.sampling import Sampling
 from jaxvlm.train import objectives
-from jaxvlm.train.freeze import merge_params
 from tests import tiny
-from tests.reference import hf, parity
+from tests.reference import families, hf, parity
 from tests.reference.parity import Case
 
 
@@ -122,51 +116,17 @@ def test_decode_with_a_cache_equals_forward(case):
 
 @each_case
 def test_folders_go_both_ways(tmp_path, case):
-  setup = parity.build(case)
-  setup.torch.save_pretrained(tmp_path / "theirs")
-  found, params = models.load_pretrained(tmp_path / "theirs")
-  assert found == case.config
-  jax.tree.map(np.testing.assert_array_equal, params, setup.params)
-  models.save_pretrained(tmp_path / "ours", found, params)
-  loaded, report = hf.transformers.AutoModelForCausalLM.from_pretrained(
-    tmp_path / "ours", dtype=hf.torch.float32, output_loading_info=True
-  )
-  assert not any(report.values()), report
-  theirs = setup.torch.state_dict()
-  for name, tensor in loaded.state_dict().items():
-    assert hf.torch.equal(tensor, theirs[name]), name
-  again, _ = models.load_pretrained(tmp_path / "ours")
-  assert again == found
+  families.check_folders_go_both_ways(tmp_path, case)
 
 
 @each_preset
 def test_full_size_tensors_have_the_names_and_shapes_of_transformers(name):
-  full = models.PRESETS[name]
-  with hf.torch.device("meta"):
-    theirs = hf.text_model(full).state_dict()
-  shapes = {names.canonical_name(k): tuple(x.shape) for k, x in theirs.items()}
-  naming = models.family_of(full).naming(full)
-  for entry in names.entries_of(naming, set(shapes)):
-    for tensor in entry.names:
-      view = np.broadcast_to(np.int8(0), shapes[tensor])
-      assert entry.transform.apply(view).shape == entry.part_shape, tensor
+  families.check_full_size_tensors(models.PRESETS[name])
 
 
 @each_preset
 def test_full_size_parameters_are_cut_by_exactly_one_rule(name):
-  full = models.PRESETS[name]
-  shapes = jax.eval_shape(lambda: models.init(full, jax.random.key(0)))
-  adapters = jax.eval_shape(
-    lambda tree: lora.init_lora(
-      tree, jax.random.key(0), rank=8, alpha=8.0, pattern=""
-    ),
-    shapes,
-  )
-  quantized = jax.eval_shape(lambda tree: quantize_int8(tree, ""), shapes)
-  mesh = jax.sharding.AbstractMesh((2, 2, 2), sharding.AXES)
-  rules = models.partition_rules(full)
-  for tree in (shapes, adapters, quantized):
-    assert sharding.fallbacks(mesh, tree, rules) == []
+  families.check_full_size_cuts(models.PRESETS[name], (2, 2, 2))
 
 
 @each_family
@@ -212,43 +172,13 @@ def test_a_model_that_sees_reads_batches_of_text():
 
 @one_family
 def test_adapters_and_8_bits_compute_what_their_matrices_do(model_type):
-  c, batch = tiny.TEXTS[model_type], tiny.text_batch()
-  params = tiny.params(c, scale=0.1)
-  forward = jax.jit(models.bind(c).forward)
-  plain = forward(params, batch)
-  adapters = lora.init_lora(
-    params, jax.random.key(0), rank=3, alpha=6.0, pattern="model/layers"
+  families.check_adapters_and_8_bits(
+    tiny.TEXTS[model_type], tiny.text_batch(), "model/layers"
   )
-  start = forward(merge_params(params, adapters), batch)
-  np.testing.assert_array_equal(start, plain)
-  moved = jax.tree.map(lambda x: x + 0.05, adapters)
-  adapted = forward(merge_params(params, moved), batch)
-  merged = forward(lora.merge_lora(params, moved), batch)
-  np.testing.assert_allclose(merged, adapted, atol=1e-5, rtol=1e-5)
-  assert float(jnp.abs(adapted - plain).max()) > 0.1
-  rounded = forward(quantize_int8(params, "model/layers"), batch)
-  error = np.linalg.norm(rounded - plain) / np.linalg.norm(plain)
-  assert 1e-5 < error < 0.02
 
 
 @one_family
 def test_a_rollout_has_the_statistics_of_its_tokens(model_type):
-  c, batch = tiny.TEXTS[model_type], tiny.text_batch()
-  model, params = models.bind(c), tiny.params(c)
-  generate = make_generate(
-    model,
-    group=2,
-    sampling=Sampling(1.0),
-    max_new_tokens=5,
-    eos_ids=(tiny.EOS,),
-    pad_id=tiny.PAD,
-    vocab_size=tiny.VOCAB,
+  families.check_a_rollout_has_the_statistics_of_its_tokens(
+    tiny.TEXTS[model_type], tiny.text_batch()
   )
-  ids = np.arange(4, dtype=np.int32)
-  drawn = generate(params, batch.prompts, jax.random.key(0), ids)
-  full = batch._replace(tokens=drawn.tokens, mask=drawn.mask)
-  scored = make_score(model, vocab_size=tiny.VOCAB)(params, full)
-  mask = np.asarray(drawn.mask)
-  for name in ("logprobs", "entropies"):
-    ours, want = (np.asarray(getattr(x, name)) for x in (drawn, scored))
-    np.testing.assert_allclose(ours[mask], want[mask], atol=1e-5)

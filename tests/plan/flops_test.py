@@ -60,6 +60,16 @@ def test_both_counters_agree_on_a_forward_pass(tied):
   assert counted == pytest.approx(formula.total, rel=1e-6)
 
 
+def test_both_counters_agree_on_a_tower_without_windows():
+  config = tiny.QWEN3
+  score, params = _program(config)
+  counted = jaxpr_flops.count(score, params, _batch(SHAPES, config.layout))
+  formula = models.forward_flops(
+    config, SHAPES, vocab_size=tiny.VOCAB, attention=flops.Attention.SQUARE
+  )
+  assert counted == pytest.approx(formula.total, rel=1e-6)
+
+
 @pytest.mark.parametrize("config", tiny.TEXTS.values(), ids=tiny.TEXTS)
 def test_both_counters_agree_on_a_model_of_text(config):
   score, params = _program(config)

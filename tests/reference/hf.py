@@ -1,4 +1,4 @@
-"""Random tiny Qwen2.5-VL models of transformers, the parity reference.
+"""Random tiny models of transformers, the parity reference.
 
 Importing this module skips the importing test without torch, and fails it in
 continuous integration: parity that silently was not checked is no parity.
@@ -168,7 +168,7 @@ def random_text(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 def random_model(config: Any, seed: int):
   """Returns the reference, eager and float32, no parameter left at 0 or 1."""
-  model = _with_tower(config) if config.layout else text_model(config)
+  model = model_of(config)
   generator = torch.Generator().manual_seed(seed)
   with torch.no_grad():
     for parameter in model.parameters():
@@ -183,16 +183,25 @@ def random_model(config: Any, seed: int):
   return model.eval()
 
 
-def text_model(config: Any):
-  """Returns a reference that reads text only, eager and float32.
+def model_of(config: Any):
+  """Returns the reference of a configuration, eager and float32.
 
-  It is made from the config.json that we write.
+  It is made from the config.json that we write; Qwen2.5-VL's field by field.
   """
+  if isinstance(config, Config):
+    return _with_tower(config)
   fields = models.family_of(config).write(config)
   raw = transformers.AutoConfig.for_model(**fields)
-  return transformers.AutoModelForCausalLM.from_config(
+  return auto_class(config).from_config(
     raw, attn_implementation="eager", dtype=torch.float32
   )
+
+
+def auto_class(config: Any):
+  """Returns transformers' class for models of its kind."""
+  if config.layout is None:
+    return transformers.AutoModelForCausalLM
+  return transformers.AutoModelForImageTextToText
 
 
 def _with_tower(config: Config):
@@ -247,6 +256,7 @@ class States(NamedTuple):
   Attributes:
     vision: last hidden before the merger, window order, or None.
     merged: image tokens in reading order, or None.
+    features: [K, tokens, D] of DeepStack in reading order, or None.
     layers: [L, N, S, D] output of every decoder layer, before the last norm.
     normed: [N, S, D] after the last norm.
     logits: [N, S, V].
@@ -254,6 +264,7 @@ class States(NamedTuple):
 
   vision: np.ndarray | None
   merged: np.ndarray | None
+  features: np.ndarray | None
   layers: np.ndarray
   normed: np.ndarray
   logits: torch.Tensor
@@ -269,11 +280,18 @@ def run(config: Config, model, inputs: Inputs) -> States:
 
     return hook
 
+  def keep_input(name):
+    def hook(module, args, kwargs):
+      seen[name] = args[0] if args else kwargs["hidden_states"]
+
+    return hook
+
   decoder = getattr(model.model, "language_model", model.model)
   tower = getattr(model.model, "visual", None)
+  # What a layer gives is what the next one gets: features are added between.
   hooks = [
-    layer.register_forward_hook(keep(i))
-    for i, layer in enumerate(decoder.layers)
+    module.register_forward_pre_hook(keep_input(i), with_kwargs=True)
+    for i, module in enumerate((*decoder.layers[1:], decoder.norm))
   ]
   hooks.append(decoder.norm.register_forward_hook(keep("normed")))
   if tower is not None:
@@ -283,15 +301,20 @@ def run(config: Config, model, inputs: Inputs) -> States:
   finally:
     for hook in hooks:
       hook.remove()
-  vision = merged = None
+  vision = merged = features = None
   if "tower" in seen:
     vision = seen["tower"].last_hidden_state.detach().numpy()
     # The model splits the tower's output by picture, in place.
     merged = torch.cat(seen["tower"].pooler_output).detach().numpy()
+    stacked = getattr(seen["tower"], "deepstack_features", None)
+    if stacked is not None:
+      parts = [torch.cat(pictures) for pictures in stacked]
+      features = torch.stack(parts).detach().numpy()
   outputs = [seen[i] for i in range(len(decoder.layers))]
   return States(
     vision=vision,
     merged=merged,
+    features=features,
     layers=torch.stack(outputs).detach().numpy(),
     normed=seen["normed"].detach().numpy(),
     logits=logits,

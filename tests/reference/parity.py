@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvlm import models
-from jaxvlm.models import decoder, names
-from jaxvlm.models.qwen2_5_vl import vision
-from jaxvlm.typing import Batch
+from jaxvlm.models import decoder, names, qwen2_5_vl, qwen3_vl
+from jaxvlm.typing import Batch, Prompts
 from tests.reference import hf
 
 GROUP, LENGTH = 3, 32
@@ -118,14 +117,7 @@ def our_states(case: Case):
     p = batch.prompts
     tower = None
     if p.patches is not None and p.patches.shape[1]:
-      tower = vision.encode(
-        config.vision,
-        params["visual"],
-        p.patches,
-        p.patch_segments,
-        p.patch_positions,
-        window_slots=config.layout.window_slots,
-      )
+      tower = _tower(config, params, p)
     _, layers = decoder.prompt_states(
       models.family_of(config).decoder(config),
       params,
@@ -138,6 +130,18 @@ def our_states(case: Case):
     return tower, layers[:, :, 0], logits, gradient
 
   return jax.device_get(run(setup.params, batch, *targets(setup.inputs)))
+
+
+def _tower(config: Any, params: Any, p: Prompts):
+  """Returns (last hidden, image tokens, and whatever else a tower makes)."""
+  tree = params["visual"]
+  pictures = p.patches, p.patch_segments, p.patch_positions
+  if config.model_type == "qwen3_vl":
+    return qwen3_vl.vision.encode(config.vision, tree, *pictures)
+  slots = config.layout.window_slots
+  return qwen2_5_vl.vision.encode(
+    config.vision, tree, *pictures, window_slots=slots
+  )
 
 
 @functools.cache
@@ -256,6 +260,33 @@ def check_every_hidden_state_and_the_logits(case: Case) -> None:
   for ours, want in zip(layers, states.layers, strict=True):
     close(ours[real], want[real])
   close(logits[real], states.logits.detach().numpy()[real])
+
+
+def check_vision_tower(case: Case) -> None:
+  """Its last states, the image tokens, and DeepStack's features."""
+  states, _ = reference_states(case)
+  (hidden, merged, *more), *_ = our_states(case)
+  p = build(case).batch.prompts
+  close = functools.partial(np.testing.assert_allclose, atol=ATOL, rtol=0)
+  close(hidden[p.patch_segments >= 0], states.vision)
+  rows, at = np.nonzero(p.image_slots >= 0)
+  slots = p.image_slots[rows, at]
+  close(merged[rows, slots], states.merged)
+  assert len(more) == (states.features is not None)
+  for features in more:
+    close(features[:, rows, slots], states.features)
+
+
+def check_mrope_ids(case: Case) -> None:
+  setup = build(case)
+  tensors = setup.inputs.torch(setup.config)
+  tensors.pop("pixel_values", None)
+  want, delta = setup.torch.model.get_rope_index(**tensors)
+  real = setup.inputs.attention_mask.astype(bool)
+  ours = setup.batch.prompts
+  np.testing.assert_array_equal(ours.positions[:, real], want.numpy()[:, real])
+  following = real.sum(1) + delta.numpy()[:, 0]
+  np.testing.assert_array_equal(ours.next_position, following)
 
 
 def check_gradients_of_every_tensor(case: Case) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jaxvlm.data.layout import VisionLayout
-from jaxvlm.models import config_json
-from jaxvlm.models.config_json import ACTIVATION, TIED, plain
+from jaxvlm.models import config_json, tower
+from jaxvlm.models.config_json import ACTIVATION, TIED, fields_of
 
 _INERT = config_json.INERT | frozenset(
   "max_window_layers use_sliding_window sliding_window layer_types"
@@ -33,7 +33,6 @@ _OUTER = frozenset(
   " vision_end_token_id".split()
 )
 _ROPE = {"mrope": {"mrope_section"}, "default": {"mrope_section"}}
-_TOWER_THETA = 1e4  # of the 2-D positions; transformers' "axial" default
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +91,7 @@ class Config:
   qkv_bias: ClassVar[bool] = True
   o_bias: ClassVar[bool] = False
   mlp_bias: ClassVar[bool] = False
+  qk_norm: ClassVar[bool] = False
 
   def __post_init__(self):
     def need(ok: bool, what: str, fix: str):
@@ -189,21 +189,11 @@ class Config:
       return self._official()
     raw = json.loads(self.source)
     before, _ = _read(raw, "config.json")
-    text = raw.get("text_config") or raw
-    for name in _names(Config):
-      value = getattr(self, name)
-      if value != getattr(before, name):
-        _write(raw, text, name, plain(value))
-    for name in _names(VisionConfig):
-      value = getattr(self.vision, name)
-      if value != getattr(before.vision, name):
-        raw["vision_config"][name] = plain(value)
-    return raw
+    return config_json.rewritten(raw, before, self, _OUTER)
 
   def _official(self) -> dict[str, Any]:
-    fields = {name: plain(getattr(self, name)) for name in _names(Config)}
+    fields = config_json.plain(self)
     section = fields.pop("mrope_section")
-    tower = self.vision
     return {
       "architectures": ["Qwen2_5_VLForConditionalGeneration"],
       "model_type": "qwen2_5_vl",
@@ -215,7 +205,7 @@ class Config:
         "model_type": "qwen2_5_vl",
         "hidden_act": ACTIVATION,
         "in_channels": 3,
-        **{name: plain(getattr(tower, name)) for name in _names(VisionConfig)},
+        **config_json.plain(self.vision),
         # Of the official files; transformers would fill in 4.
         "tokens_per_second": 2,
       },
@@ -239,49 +229,25 @@ def _read(raw: Mapping[str, Any], where: str) -> tuple[Config, list[str]]:
   text |= {k: rope[k] for k in ("rope_theta", "mrope_section") if k in rope}
   config_json.check_full_attention(text, where)
   vision = config_json.section(raw, "vision_config", where)
-  theta = (vision.get("rope_parameters") or {}).get("rope_theta", _TOWER_THETA)
-  if theta != _TOWER_THETA:
-    raise ValueError(
-      f"{where} vision_config has rope_theta {theta}, expected"
-      f" {_TOWER_THETA:g}: no other base is supported in the tower"
-    )
+  config_json.check_tower_rope(vision, where, tower.ROPE_THETA)
   config_json.check_activation(text, "text", where)
   config_json.check_activation(vision, "vision", where)
-  tower = f"{where} vision_config"
   config = Config(
     **_known(Config, text, inside),
-    vision=VisionConfig(**_known(VisionConfig, vision, tower)),
+    vision=VisionConfig(
+      **_known(VisionConfig, vision, f"{where} vision_config")
+    ),
     source=json.dumps(raw),
   )
-  known = _INERT | set(_names(Config))
+  known = _INERT | set(fields_of(Config))
   unknown = sorted((raw.keys() | text.keys()) - known)
-  known = _INERT | set(_names(VisionConfig))
+  known = _INERT | set(fields_of(VisionConfig))
   return config, unknown + [
     f"vision_config.{name}" for name in sorted(vision.keys() - known)
   ]
 
 
-def _names(cls: type) -> list[str]:
-  """Returns the fields that config.json has under the same names."""
-  names = (field.name for field in dataclasses.fields(cls) if field.compare)
-  return [name for name in names if name != "vision"]
-
-
-def _write(
-  raw: dict[str, Any], text: dict[str, Any], name: str, value: Any
-) -> None:
-  """Puts a decoder's field where `_read` finds it."""
-  rope = text.get("rope_scaling") or text.get("rope_parameters") or {}
-  if name == TIED:  # either of two places counts, so both must say it
-    raw[name] = value
-    if name in text:
-      text[name] = value
-  elif name == "mrope_section" or name in rope:
-    rope[name] = value
-  else:
-    (raw if name in _OUTER else text)[name] = value
-
-
 def _known(cls: type, raw: Mapping[str, Any], where: str) -> dict[str, Any]:
   """Returns the constructor arguments of `cls` found in `raw`."""
-  return config_json.arguments(cls, _names(cls), raw, where, optional=_OPTIONAL)
+  names = fields_of(cls)
+  return config_json.arguments(cls, names, raw, where, optional=_OPTIONAL)

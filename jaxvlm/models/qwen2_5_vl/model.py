@@ -1,13 +1,12 @@
 """Qwen2.5-VL: the common decoder with M-RoPE and pictures in its stream."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxvlm.models import attention, decoder_layer, partition, rope
-from jaxvlm.models.decoder import Decoder
+from jaxvlm.models import attention, partition, rope, tower
+from jaxvlm.models.decoder import Decoder, Embedded
 from jaxvlm.models.qwen2_5_vl import vision
 from jaxvlm.models.qwen2_5_vl.config import Config
 from jaxvlm.models.remat import Remat
@@ -18,38 +17,25 @@ Array = jax.Array
 
 def decoder(config: Config) -> Decoder:
   """Returns the decoder of one configuration."""
-  return Decoder(
-    config,
-    angles=functools.partial(mrope_angles, config),
-    embed=functools.partial(embed_prompts, config),
-    axes=3,
-    stacks={"visual": "blocks", "model": "layers"},
-  )
+  return tower.decoder(config, angles=mrope_angles, embed=embed_prompts)
 
 
 def init(config: Config, key: Array) -> Params:
   """Returns random parameters, normal(0, initializer_range), f32."""
-  vision_key, text_key = jax.random.split(key)
-  return {
-    "visual": vision.init(config.vision, vision_key),
-    "model": decoder_layer.init(config, text_key),
-  }
+  return tower.init(config, key, vision=vision.init)
 
 
 def mrope_angles(config: Config, positions: Array) -> Array:
   """Returns M-RoPE angles f32[..., d/2] of positions i32[3, ...].
 
   Frequency i turns with the axis (time, height, width) whose section of
-  `mrope_section` it falls into (arXiv 2409.12191, section 2.1).
+  `mrope_section` it falls into.
   """
-  d = config.head_dim
-  if len(positions) == 1:  # text, laid out for a model that reads nothing else
-    positions = jnp.broadcast_to(positions, (3, *positions.shape[1:]))
-  frequencies = rope.frequencies(rope.Rope(config.rope_theta), d)
-  angles = positions[..., None].astype(jnp.float32) * frequencies
+  turns = rope.frequencies(rope.Rope(config.rope_theta), config.head_dim)
+  angles = rope.mrope_angles(positions, turns)
   edges = (config.mrope_section[0], sum(config.mrope_section[:2]))
-  axis = jnp.digitize(jnp.arange(d // 2), jnp.array(edges))
-  return jnp.where(axis == 0, angles[0], jnp.where(axis == 1, *angles[1:]))
+  axes = jnp.digitize(jnp.arange(config.head_dim // 2), jnp.array(edges))
+  return rope.by_axis(angles, axes)
 
 
 def embed_prompts(
@@ -60,12 +46,12 @@ def embed_prompts(
   dtype: Any = jnp.float32,
   remat: Remat = Remat.NONE,
   attend: attention.Attend = attention.attend,
-) -> Array:
-  """Returns the decoder's input [N, 1, S, D]: text and merged image tokens."""
+) -> Embedded:
+  """Returns the decoder's input: text and merged image tokens."""
   table = params["model"]["embed_tokens"]
   x = partition.embed(table, prompts.tokens, dtype)
   if prompts.patches is None or prompts.patches.shape[1] == 0:
-    return x[:, None]  # a batch without a single picture
+    return Embedded(x[:, None])  # a batch without a single picture
   _, merged = vision.encode(
     config.vision,
     params["visual"],
@@ -79,4 +65,4 @@ def embed_prompts(
   )
   slots = prompts.image_slots[..., None]
   seen = jnp.take_along_axis(merged, jnp.maximum(slots, 0), axis=1)
-  return jnp.where(slots >= 0, seen, x)[:, None]
+  return Embedded(jnp.where(slots >= 0, seen, x)[:, None])

@@ -2,29 +2,21 @@
 
 import functools
 
-from jax.sharding import PartitionSpec as P
-
 from jaxvlm import sharding
 from jaxvlm.models import partition
-from jaxvlm.models.partition import KERNEL, UNSTACKED
+from jaxvlm.models.partition import UNSTACKED
 from jaxvlm.sharding import Partition
 
 _BLOCK = f"visual/blocks/{UNSTACKED}"
-# One matrix makes q, k and v: a cut of its columns would not follow heads.
-_MIXED = f"{_BLOCK}qkv"
 
 RULES: Partition = (
   *partition.RULES,
-  ("visual/patch_embed" + KERNEL, P(None, "fsdp")),
+  *partition.patches("visual/patch_embed"),
+  *partition.fused(f"{_BLOCK}qkv"),
   *partition.matrices(
     reads=f"(?:{_BLOCK}mlp/(?:gate_proj|up_proj)|visual/merger/fc1)",
     writes=f"(?:{_BLOCK}(?:proj|mlp/down_proj)|visual/merger/fc2)",
   ),
-  (_MIXED + KERNEL, P(("fsdp", "tensor"), None)),
-  (_MIXED + "/lora_a", P("fsdp", None)),
-  (_MIXED + "/lora_b", P(None, "fsdp")),
-  ("visual/patch_embed/lora_a", P(None, None)),
-  ("visual/patch_embed/lora_b", P(None, "fsdp")),
   *partition.vectors("visual"),
 )
 

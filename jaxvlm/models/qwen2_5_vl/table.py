@@ -1,34 +1,14 @@
 """The tensors of a Qwen2.5-VL folder."""
 
-from typing import Any
-
-import numpy as np
-
 from jaxvlm.models import names
-from jaxvlm.models.names import SAME, Row, Table, Transform, linear
+from jaxvlm.models.names import PATCH_KERNEL, SAME, Row, Table, linear
 
-
-def _patches(x: np.ndarray) -> np.ndarray:
-  """Conv3d kernel (D, C, t, p, p) to a matrix (C·t·p·p, D)."""
-  return x.reshape(x.shape[0], -1).T
-
-
-def _conv3d(config: Any, x: np.ndarray) -> np.ndarray:
-  g = config.layout
-  return x.T.reshape(-1, g.channels, g.temporal_patch, g.patch, g.patch)
-
-
-_PATCH_KERNEL = Transform(
-  _patches,
-  lambda stored, index: _patches(stored[index[1:]])[index[0]],
-  _conv3d,
-)
 _BLOCK = "visual.blocks.*"
 _TOWER: tuple[Row, ...] = (
   (
     "visual/patch_embed/kernel",
     "visual.patch_embed.proj.weight",
-    _PATCH_KERNEL,
+    PATCH_KERNEL,
   ),
   ("visual/blocks/norm1/weight", f"{_BLOCK}.norm1.weight", SAME),
   ("visual/blocks/norm2/weight", f"{_BLOCK}.norm2.weight", SAME),
@@ -44,12 +24,4 @@ _TOWER: tuple[Row, ...] = (
   *linear("visual/merger/fc2", "visual.merger.mlp.2"),
 )
 
-# Decoder and tower have had two names over the years: the reader accepts both
-# (`names.canonical_name`), transformers 5 writes these.
-TABLE = Table(
-  (*_TOWER, *names.DECODER),
-  {
-    "visual.": "model.visual.",
-    "language_model.": "model.language_model.",
-  },
-)
+TABLE = Table((*_TOWER, *names.DECODER), names.WITH_TOWER)

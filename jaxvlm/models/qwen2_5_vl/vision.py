@@ -12,16 +12,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxvlm.models import attention, layers
+from jaxvlm.models import attention, layers, tower
 from jaxvlm.models.qwen2_5_vl import partition
 from jaxvlm.models.qwen2_5_vl.config import VisionConfig
 from jaxvlm.models.remat import Remat, rematerialize
+from jaxvlm.models.tower import NORM_EPS
 from jaxvlm.sharding import ROWS, constrain
 
 Array = jax.Array
-
-_NORM_EPS = 1e-6  # fixed in the reference, not part of config.json
-_ROPE_THETA = 1e4
 
 
 class VisionBlock(nn.Module):
@@ -33,8 +31,8 @@ class VisionBlock(nn.Module):
 
   def setup(self):
     c = self.config
-    self.norm1 = layers.RMSNorm(_NORM_EPS)
-    self.norm2 = layers.RMSNorm(_NORM_EPS)
+    self.norm1 = layers.RMSNorm(NORM_EPS)
+    self.norm2 = layers.RMSNorm(NORM_EPS)
     std = c.initializer_range
     self.qkv = layers.linear(3 * c.hidden_size, True, std, self.dtype)
     self.proj = layers.linear(c.hidden_size, True, std, self.dtype)
@@ -47,13 +45,8 @@ class VisionBlock(nn.Module):
   ) -> Array:
     """Args: x [N, P, D], segments i32[N, P], full bool[], windows static."""
     n, p, _ = x.shape
-    heads = self.config.num_heads
     x = constrain(x, ROWS)
-    qkv = self.qkv(self.norm1(x)).reshape(n, p, 3, heads, -1)
-    qkv = constrain(qkv, ROWS, None, None, "tensor")
-    q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-    q = layers.apply_rotary(q, rope)
-    k = layers.apply_rotary(k, rope)
+    q, k, v = tower.heads(self.qkv(self.norm1(x)), self.config.num_heads, rope)
 
     def attended(attend, count, q, k, v, segments):
       """Attention inside each of `count` equal parts of the row."""
@@ -82,7 +75,7 @@ class PatchMerger(nn.Module):
   def setup(self):
     c = self.config
     wide = c.hidden_size * c.spatial_merge_size**2
-    self.ln_q = layers.RMSNorm(_NORM_EPS)
+    self.ln_q = layers.RMSNorm(NORM_EPS)
     self.fc1 = layers.linear(wide, True, c.initializer_range, self.dtype)
     self.fc2 = layers.linear(
       c.out_hidden_size, True, c.initializer_range, self.dtype
@@ -95,23 +88,13 @@ class PatchMerger(nn.Module):
     return self.fc2(nn.gelu(self.fc1(x), approximate=False))
 
 
-def rope_angles(config: VisionConfig, positions: Array) -> Array:
-  """Returns 2-D rotary angles f32[N, P, d / 2] of (row, column) i32[N, P, 2].
-
-  The first half of the frequencies turns with the row, the second with the
-  column (transformers' `Qwen2_5_VLVisionRotaryEmbedding`).
-  """
-  axis = config.hidden_size // config.num_heads // 2
-  inverse = _ROPE_THETA ** (-jnp.arange(0, axis, 2, dtype=jnp.float32) / axis)
-  angles = positions[..., None].astype(jnp.float32) * inverse
-  return angles.reshape(*positions.shape[:-1], axis)
-
-
 def init(config: VisionConfig, key: Array) -> Any:
   """Returns random parameters of the tower, blocks stacked by layer."""
   patch_key, block_key, merge_key = jax.random.split(key, 3)
   x = jnp.zeros((1, 4, config.hidden_size))
-  rope = layers.rotary(rope_angles(config, jnp.zeros((1, 4, 2), jnp.int32)))
+  rope = layers.rotary(
+    tower.rope_angles(config, jnp.zeros((1, 4, 2), jnp.int32))
+  )
   segments = jnp.zeros((1, 4), jnp.int32)
   merge = config.spatial_merge_size**2
 
@@ -174,7 +157,7 @@ def encode(
   )
   weights = partition.patch_embed(params["patch_embed"], dtype)
   x = project.apply({"params": weights}, patches)
-  rope = layers.rotary(rope_angles(config, positions))
+  rope = layers.rotary(tower.rope_angles(config, positions))
   block = VisionBlock(config, dtype, attend)
   windows = p // window_slots
 
