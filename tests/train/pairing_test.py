@@ -1,7 +1,5 @@
 """Pairs with the policy's own negatives: which is taken, what is logged."""
 
-import types
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from jaxvlm.data.negatives import Kind
 from jaxvlm.data.rows import HostBatch, Row
 from jaxvlm.sampling import Samples
-from jaxvlm.study import inputs
 from jaxvlm.tasks import Task
 from jaxvlm.train import pairing
 from jaxvlm.typing import Batch
@@ -133,9 +130,3 @@ def test_shares_of_stored_negatives():
     "negatives/none": 0.25,
   }
   assert pairing.shares([row("a", "b"), row("a", "b")]) == {}
-
-
-def test_a_fraction_is_a_share():
-  lab = types.SimpleNamespace()
-  with pytest.raises(ValueError, match=r"negatives is 1\.5, expected 0 to 1"):
-    inputs.paired(lab, None, None, None, fraction=1.5)
