@@ -155,6 +155,30 @@ class Chat:
         " Unicode without lone surrogates"
       ) from e
 
+  def _encode_answer(self, text: str) -> list[int]:
+    """Returns the ids of what an assistant says, its own tokens among them.
+
+    `<think>` or `<tool_call>` are one token each where a folder has them, as
+    the model writes them. Special tokens and those that are spelled as such
+    (`<|fim_prefix|>`) are text.
+    """
+    added, ids = self.tokenizer.get_added_vocab(), []
+    for number, piece in enumerate(re.split(f"({self._own})", text)):
+      own = number % 2  # between the pieces stands what the pattern found
+      ids += [added[piece]] if own else self._encode(piece)
+    return ids
+
+  @functools.cached_property
+  def _own(self) -> str:
+    """A pattern of the tokens that answers may hold."""
+    added = self.tokenizer.added_tokens_decoder.values()
+    names = [
+      token.content
+      for token in added
+      if not token.special and not token.content.startswith("<|")
+    ]
+    return "|".join(map(re.escape, sorted(names, key=len)[::-1])) or "(?!)"
+
   @functools.cached_property
   def _frames(self) -> dict[Any, tuple[str | int, ...]]:
     """Rendered templates by shape; a dict, which workers can be sent."""
@@ -281,7 +305,7 @@ class Chat:
     """
     check_answer(text)
     words, end = self._ending
-    return [*self._encode(text + words), end]
+    return [*self._encode_answer(text + words), end]
 
   def reply(self, said: str | Sequence[Turn]) -> tuple[list[int], list[bool]]:
     """Returns (token ids, whether each is the assistant's) behind a prompt.
@@ -306,7 +330,8 @@ class Chat:
         f"a reply has the turns {', '.join(roles) or 'of nobody'}: expected it"
         " to begin and to end with the assistant's"
       )
-    return fill_reply(self._reply_frame(roles), said, self._encode)
+    frame = self._reply_frame(roles)
+    return fill_reply(frame, said, self._encode, self._encode_answer)
 
   def decode(self, ids: Sequence[int]) -> str:
     """Returns the text of an answer, up to the first end token."""

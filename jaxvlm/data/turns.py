@@ -72,6 +72,7 @@ def fill_reply(
   frame: Sequence[str | int],
   turns: Sequence[Turn],
   encode: Callable[[str], list[int]],
+  encode_answer: Callable[[str], list[int]],
 ) -> tuple[list[int], list[bool]]:
   """Returns (token ids, whether each is the assistant's) of turns.
 
@@ -82,6 +83,7 @@ def fill_reply(
       and ids of control tokens.
     turns: from the first answer to the last.
     encode: text -> ids.
+    encode_answer: the same for what the assistant says.
 
   Raises:
     ValueError: an answer without text, or without a control token behind it.
@@ -111,7 +113,7 @@ def fill_reply(
         continue
       check_answer(turn.text)
       add(encode(others), False)
-      add(encode(turn.text + words), True)
+      add(encode_answer(turn.text + words), True)
       others, ending = "", True
     add(encode(others), False)
   raise ValueError(

@@ -173,6 +173,29 @@ PIECES = st.lists(
 ).map("".join)
 
 
+def tool_calls(tokenizer):
+  return tokenizer.convert_tokens_to_ids(["<tool_call>", "</tool_call>"])
+
+
+def test_an_answer_may_hold_the_models_own_tokens(either):
+  text = "<tool_call>\n{}\n</tool_call><|fim_prefix|> <|im_end|>"
+  ids = either.completion(text)
+  own = tool_calls(either.tokenizer)
+  added = set(either.tokenizer.get_added_vocab().values())
+  assert [id for id in ids if id in added] == [*own, either.eos_id]
+  plain = "<tool_call>\n{}\n</tool_call>"
+  expected = either.tokenizer.encode(plain, add_special_tokens=False)
+  assert either.completion(plain)[:-1] == expected
+  turns = [
+    chat.Turn(role, plain) for role in ("assistant", "user", "assistant")
+  ]
+  ids, learned = either.reply(turns)
+  said = [id for id, mine in zip(ids, learned, strict=True) if mine]
+  assert said == [*expected, either.eos_id] * 2
+  others = [id for id, mine in zip(ids, learned, strict=True) if not mine]
+  assert not {*others} & {*own}  # not even then does a user write one
+
+
 @given(text=PIECES, pictures=st.integers(0, 2))
 @settings(deadline=None, max_examples=100)
 def test_no_text_becomes_a_control_token(nano, text, pictures):
@@ -196,7 +219,8 @@ def test_no_text_becomes_a_control_token(nano, text, pictures):
   assert tokenizer.decode(ids).count(text) >= 1
   if text.strip():
     ids = nano.completion(text)
-    assert control(ids) == [nano.eos_id] and nano.decode(ids) == text
+    said = [t for t in control(ids) if t not in tool_calls(tokenizer)]
+    assert said == [nano.eos_id] and nano.decode(ids) == text
 
 
 @given(text=st.text(max_size=12) | PIECES, pictures=st.integers(0, 2))
