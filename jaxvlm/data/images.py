@@ -277,6 +277,21 @@ def size_of(source: str | pathlib.Path | bytes | np.ndarray) -> tuple[int, int]:
     return image.size[::-1] if turned else image.size
 
 
+def is_animated(source: str | pathlib.Path | bytes | np.ndarray) -> bool:
+  """Whether a picture has several frames, of which `load` takes the first.
+
+  Raises:
+    FileNotFoundError, ValueError: as `size_of`.
+  """
+  if isinstance(source, np.ndarray):
+    return False
+  with _open(source) as image:
+    try:
+      return bool(getattr(image, "is_animated", False))
+    except Exception:  # a broken second frame: the first one is what is used
+      return True
+
+
 def load(source: str | pathlib.Path | bytes | np.ndarray) -> Image.Image:
   """Returns an RGB picture: the first frame, upright, on white.
 

@@ -208,7 +208,7 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
   Raises:
     ValueError: no row is left, or rows differ in their number of responses.
   """
-  kept, buckets, dropped = [], [], []
+  kept, buckets, dropped, animated = [], [], [], []
   counts: dict[int, str] = {}  # number of responses -> the first such row
   digest = hashlib.sha256(repr(encoder.buckets).encode())
   bar = tqdm.tqdm(
@@ -222,6 +222,8 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
       continue
     kept.append(index)
     buckets.append(bucket)
+    if any(map(images.is_animated, row.images)):
+      animated.append(row.id)
     counts.setdefault(len(row.responses), row.id)
     digest.update(repr((*row.texts, bucket)).encode())
   if not kept:
@@ -238,6 +240,13 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
     rows, np.array(kept), np.array(buckets), tuple(dropped), digest.hexdigest()
   )
   warn_of_drops(found)
+  if animated:
+    logging.warning(
+      "the pictures of %d rows are animated, such as that of %r: their first"
+      " frame is used",
+      len(animated),
+      animated[0],
+    )
   return found
 
 

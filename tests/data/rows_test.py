@@ -120,6 +120,20 @@ def test_survey_drops_name_row_and_reason(encoder, tmp_path, caplog):
   assert "missing" in caplog.text
 
 
+def test_animated_pictures_are_counted(encoder, tmp_path, caplog):
+  frames = [Image.fromarray(picture(56, 56, seed)) for seed in range(3)]
+  moving, still = tmp_path / "moving.gif", tmp_path / "still.gif"
+  frames[0].save(moving, save_all=True, append_images=frames[1:])
+  frames[0].save(still)
+  some = [row(path.stem, images=(path,)) for path in (still, moving)]
+  with caplog.at_level(logging.WARNING):
+    assert len(rows.survey(some, encoder).kept) == 2
+  assert "pictures of 1 rows are animated, such as that of 'mov" in caplog.text
+  assert images.is_animated(moving) and not images.is_animated(still)
+  first = np.asarray(images.load(moving))
+  assert (first == np.asarray(images.load(still))).all()
+
+
 def test_survey_reads_headers_only(encoder, monkeypatch):
   monkeypatch.setattr(images, "load", None)
   monkeypatch.setattr(images, "patchify", None)
