@@ -1,6 +1,8 @@
 """Data sets of the Hugging Face Hub, where the package `datasets` is there."""
 
+import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from jaxvlm.data.own.files import Found
 
@@ -10,6 +12,18 @@ _PREFIX = "hub:"
 def is_name(path: str) -> bool:
   """Whether a path names a data set of the Hub: hub:owner/name."""
   return path.startswith(_PREFIX)
+
+
+def root(path: str) -> pathlib.Path:
+  """Returns the folder that pictures of a data set cannot leave: the cache.
+
+  Args:
+    path: hub:owner/name.
+
+  Raises:
+    ModuleNotFoundError: the package is absent.
+  """
+  return pathlib.Path(_package(path).config.HF_CACHE_HOME).expanduser()
 
 
 def records(path: str, split: str = "") -> Iterator[Found]:
@@ -23,6 +37,24 @@ def records(path: str, split: str = "") -> Iterator[Found]:
     ModuleNotFoundError: the package is absent.
     ValueError: it cannot be loaded; names it.
   """
+  datasets = _package(path)
+  name, _, configuration = path.removeprefix(_PREFIX).partition(":")
+  split = split or "train"
+  try:
+    data = datasets.load_dataset(name, configuration or None, split=split)
+  except Exception as e:  # a dozen kinds, by network, name and files
+    raise ValueError(f"{path}, split {split!r}, cannot be loaded: {e}") from e
+  stored = datasets.Image(decode=False)
+  for column, kind in data.features.items():
+    if isinstance(kind, datasets.Image):
+      data = data.cast_column(column, stored)
+    elif isinstance(getattr(kind, "feature", None), datasets.Image):
+      data = data.cast_column(column, datasets.List(stored))
+  for number, value in enumerate(data, 1):
+    yield Found(f"{name}/{split}:{number}", value)
+
+
+def _package(path: str) -> Any:
   try:
     import datasets
   except ModuleNotFoundError as e:
@@ -30,18 +62,4 @@ def records(path: str, split: str = "") -> Iterator[Found]:
       f"{path} is a data set of the Hub, which needs the package datasets;"
       " install jaxvlm[hub], or give a local file"
     ) from e
-  name, _, configuration = path.removeprefix(_PREFIX).partition(":")
-  split = split or "train"
-  try:
-    data = datasets.load_dataset(name, configuration or None, split=split)
-  except Exception as e:  # a dozen kinds, by network, name and files
-    raise ValueError(f"{path}, split {split!r}, cannot be loaded: {e}") from e
-  for column, kind in data.features.items():
-    inner = getattr(kind, "feature", None)
-    if isinstance(kind, datasets.Image):
-      data = data.cast_column(column, datasets.Image(decode=False))
-    elif isinstance(inner, datasets.Image):
-      stored = datasets.List(datasets.Image(decode=False))
-      data = data.cast_column(column, stored)
-  for number, value in enumerate(data, 1):
-    yield Found(f"{name}/{split}:{number}", value)
+  return datasets

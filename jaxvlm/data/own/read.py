@@ -108,7 +108,7 @@ def read(
 def _records(path: str, split: str) -> tuple[pathlib.Path, Iterator[Found]]:
   """Returns (folder of pictures, records)."""
   if hub.is_name(path):
-    return pathlib.Path(), hub.records(path, split)
+    return hub.root(path), hub.records(path, split)
   place = pathlib.Path(path).expanduser()
   files = files_of(place, split)
   root = place if place.is_dir() else place.parent

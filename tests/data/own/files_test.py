@@ -2,6 +2,8 @@
 
 import json
 import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -200,3 +202,52 @@ def test_the_hub_is_asked_by_name_only(monkeypatch):
   with pytest.raises(ModuleNotFoundError, match=r"install jaxvlm\[hub\]"):
     own.read("hub:owner/name", own.prompts)
   assert not hub.is_name("owner/name")
+
+
+def test_rows_of_the_hub_keep_pictures_as_they_are_stored(
+  monkeypatch, tmp_path
+):
+  """With a package of the few names that are used of the real one."""
+
+  class Picture(SimpleNamespace):
+    decode = True
+
+  class Pictures(SimpleNamespace):
+    pass
+
+  class Data(list):
+    features: ClassVar = {
+      "images": Pictures(feature=Picture()),
+      "problem": "string",
+    }
+
+    def cast_column(self, name, kind):
+      assert name == "images" and not kind.feature.decode
+      return self
+
+  def load_dataset(name, configuration, split):
+    if name != "owner/name":
+      raise RuntimeError("there is none")
+    assert (configuration, split) == ("small", "validation")
+    inside = str(tmp_path / "a.png")
+    values = {"problem": "<image>Find x.", "answer": "3"}
+    return Data(
+      values | {"images": [{"bytes": None, "path": path}]}
+      for path in (inside, "/dev/zero")
+    )
+
+  package = SimpleNamespace(
+    Image=Picture,
+    List=lambda feature: Pictures(feature=feature),
+    load_dataset=load_dataset,
+    config=SimpleNamespace(HF_CACHE_HOME=str(tmp_path)),
+  )
+  monkeypatch.setitem(sys.modules, "datasets", package)
+  name = "hub:owner/name:small"
+  table = own.read(name, own.problems, split="validation")
+  (row,) = table.rows
+  assert row.id == "owner/name/validation:1"
+  assert row.images == (tmp_path / "a.png",)
+  assert "leaves the data folder" in table.dropped[0][1]
+  with pytest.raises(ValueError, match="hub:no/one, split 'train', cannot be"):
+    own.read("hub:no/one", own.problems)
