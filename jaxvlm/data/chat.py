@@ -9,6 +9,7 @@ them, whatever it spells: transformers would read `<|im_end|>` inside a question
 as the end of the turn. Here it is text like any other.
 """
 
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -354,6 +355,29 @@ def _check_plain(turn: Turn) -> None:
       " the chat template alone writes control tokens; remove the placeholder"
       f" (the place of a picture in a question is written {PLACE})"
     )
+
+
+def completing(chat: Chat) -> Chat:
+  """Returns a chat whose prompt is the question itself, as base models read it.
+
+  Nothing stands around it but the beginning of a text, where the tokenizer
+  writes one.
+
+  Raises:
+    ValueError: the model reads pictures, which a template has to place.
+  """
+  if chat.layout is not None:
+    raise ValueError(
+      "prompts to be completed are text alone, and this model reads pictures;"
+      " expected a model of text, or prompts as chat"
+    )
+  tokenizer = copy.copy(chat.tokenizer)
+  begin = tokenizer("").input_ids[:1]
+  first = "{{ bos_token }}" if begin == [tokenizer.bos_token_id] else ""
+  tokenizer.chat_template = (
+    first + "{% for turn in messages %}{{ turn['content'] }}{% endfor %}"
+  )
+  return dataclasses.replace(chat, tokenizer=tokenizer)
 
 
 def load(folder: str | pathlib.Path, vision: VisionLayout | None) -> Chat:

@@ -12,6 +12,7 @@ from jaxvlm.config import FilePath
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.assemble import Form, Reference
+from jaxvlm.train.monitor import WATCHING, MonitorConfig
 from jaxvlm.train.optimizer import OptimizerConfig
 
 
@@ -70,6 +71,11 @@ class StageConfig:
     return Reference.NONE
 
   @property
+  def watching(self) -> MonitorConfig:
+    """What is a sign that the stage fails."""
+    return WATCHING
+
+  @property
   def parts(self) -> int:
     """Into how many equal parts a batch is cut."""
     return self.optimizer_steps * self.micro_batches
@@ -104,6 +110,7 @@ class GRPOConfig(StageConfig):
     "optimizer steps on one rollout, on equal parts of it in turn", 1
   )
   slots: SlotsConfig = dataclasses.field(default_factory=SlotsConfig)
+  monitor: MonitorConfig = dataclasses.field(default_factory=MonitorConfig)
   carry: int = setting(
     "prompts under way beyond those of a step; what is unfinished when the"
     " step's are complete goes on in the next one; needs slots.rows. The first"
@@ -111,6 +118,11 @@ class GRPOConfig(StageConfig):
     " not trained on",
     0,
   )
+
+  @property
+  def watching(self) -> MonitorConfig:
+    """What is a sign that RL fails."""
+    return self.monitor
 
   @property
   def optimizer_steps(self) -> int:

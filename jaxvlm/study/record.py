@@ -15,12 +15,18 @@ from jaxvlm import config as configs
 from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.sharding import MeshConfig, device_layout
 from jaxvlm.study.config import StageConfig, StudyConfig
+from jaxvlm.train.monitor import MonitorConfig
 
 # Calls with one workdir share all other settings, but for lengths.
 _MAY_CHANGE = {"arms", "seeds", "first_seed", "mesh"}
 # Settings of stages that came after the first runs, and what those ran with: a
 # run that began without them goes on.
-_LATER = {"minibatches": 1, "drop_degenerate": False, "mask_overlong": False}
+_LATER = {
+  "minibatches": 1,
+  "drop_degenerate": False,
+  "mask_overlong": False,
+  "monitor": configs.to_json(MonitorConfig()),
+}
 
 
 def digest(config: StudyConfig) -> str:

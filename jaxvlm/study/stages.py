@@ -112,6 +112,7 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
     row_ids=stage.row_ids,
     score=lambda record: next(map(record.get, ranked_by), None),
     probes=watched,
+    watching=settings.watching,
   )
   return assembly.whole(final.trainable, frozen)
 

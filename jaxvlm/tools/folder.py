@@ -12,6 +12,7 @@ from jaxvlm import assets, models
 from jaxvlm.data import chat as chats
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.rows import Picture, empty_completions
+from jaxvlm.data.stops import stop_table
 from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.rollout.generate import Generate
@@ -30,9 +31,27 @@ class Folder:
   chat: Chat
 
   def sampler(
-    self, group: int, sampling: Sampling, max_new_tokens: int, **kwargs: Any
+    self,
+    group: int,
+    sampling: Sampling,
+    max_new_tokens: int,
+    *,
+    stop: Sequence[str] = (),
+    **kwargs: Any,
   ) -> Generate:
-    """Returns a jitted sampler of this model."""
+    """Returns a jitted sampler of this model.
+
+    Args:
+      group: completions of a prompt.
+      sampling: the rules.
+      max_new_tokens: of the longest completion.
+      stop: strings that end one, besides end tokens.
+      **kwargs: of `models.bind`.
+    """
+    ends = None
+    if stop:
+      found = stop_table(self.chat.tokenizer, stop, self.chat.eos_ids)
+      ends = found.transitions
     return make_generate(
       models.bind(self.config, **kwargs),
       group=group,
@@ -41,6 +60,7 @@ class Folder:
       eos_ids=self.chat.eos_ids,
       pad_id=self.chat.pad_id,
       vocab_size=self.chat.vocab_size,
+      ends=ends,
     )
 
   def ask(self, question: str, images: Sequence[Picture] = ()) -> Batch:

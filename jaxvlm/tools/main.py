@@ -9,6 +9,7 @@ from jaxvlm import program
 _COMMANDS = {
   "sample": "answer a question about a picture",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
+  "diagnose": "will RL get anywhere from this checkpoint? asked beforehand",
   "export": "a checkpoint of a run as a Hugging Face folder",
   "plan": "does this step fit that TPU slice? compiled, without one",
   "sandbox": "what may a program do here? tried; or run one with its tests",

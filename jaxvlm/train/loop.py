@@ -25,6 +25,7 @@ from jaxvlm.lock import Lock
 from jaxvlm.train import drift, occupancy, preemption, skips
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.train.compiles import CompileCounter
+from jaxvlm.train.monitor import WATCHING, Monitor, MonitorConfig
 from jaxvlm.train.probing import Probes
 from jaxvlm.train.step import TrainState
 from jaxvlm.typing import Params, PyTree
@@ -96,6 +97,7 @@ def run(
   row_ids: RowIds | None = None,
   score: Score | None = None,
   probes: Probes | None = None,
+  watching: MonitorConfig = WATCHING,
 ) -> TrainState:
   """Trains until `schedule.steps`, resuming where `workdir` left off.
 
@@ -123,6 +125,7 @@ def run(
     probes: look at the policy between evaluations. Where they say that the
       run ends, it is evaluated, saved and never goes on, also not to a later
       end.
+    watching: what is a sign that RL fails, and whether it ends the run.
 
   Returns:
     The final state.
@@ -172,6 +175,7 @@ def run(
       log = workdir / "metrics.jsonl"
       known = journals.read(log) if distributed.is_writer() else ()
       alarm = drift.Alarm(drift_bounds, known)
+      monitor = Monitor(watching, known)
       next_inputs = make_inputs(start)
       skipped = float(state.guard.skipped_total)
       if begin.fresh:
@@ -181,6 +185,7 @@ def run(
         if evaluate is not None and schedule.evaluate_every:
           first |= evaluate(0, state.trainable)
         if first:
+          monitor.evaluated(0, first)
           journal.write(0, first)
       for step in range(start, schedule.steps):
         asked = time.perf_counter()
@@ -204,7 +209,15 @@ def run(
           lock.check()
         done = step + 1
         last = done == schedule.steps
+        record |= monitor.check(done, record)
         kept: dict[str, Any] = {}
+        if why := monitor.ending():
+          saved = 1 - done / schedule.steps
+          logging.warning(
+            "%s ends at step %d, %.0f %% of its steps are saved: %s",
+            name, done, 100 * saved, why,
+          )  # fmt: skip
+          kept, last = {"ended": why}, True
         if probes is not None and probes.due(done, last):
           began = time.perf_counter()
           probed = probes.measure(done, state.trainable)
@@ -224,6 +237,7 @@ def run(
           began = time.perf_counter()
           record.update(evaluate(done, state.trainable))
           record["time/evaluate_s"] = time.perf_counter() - began
+          monitor.evaluated(done, record)
         journal.write(done, record)
         if ending or _due(done, schedule.checkpoint_every, last):
           rank = score(record) if score else None
@@ -249,7 +263,7 @@ class _Begin(NamedTuple):
     fresh: nothing was restored.
     owed: what is known of the last of these steps, where SIGTERM came before
       its evaluation, which this start makes; else None.
-    ended: probes ended the run there.
+    ended: probes or monitor ended the run there.
   """
 
   step: int

@@ -549,3 +549,14 @@ def test_a_prompt_does_not_change_from_day_to_day(tmp_path):
   loaded = chat.load(tmp_path, None)
   said = loaded.tokenizer.decode(loaded.prompt("Find x."))
   assert said == "26 Jul 2024Find x."
+
+
+def test_prompts_to_be_completed_are_the_question_alone(tmp_path):
+  folder = pack.official_tokenizer(tmp_path, None)
+  plain = chat.completing(chat.load(folder, None))
+  text = "def f(x):\n  <|im_end|>"
+  ids = plain.prompt(text)
+  assert plain.tokenizer.decode(ids) == text
+  assert plain.eos_id == chat.load(folder, None).eos_id
+  with pytest.raises(ValueError, match="this model reads pictures"):
+    chat.completing(chat.load(folder, QWEN))

@@ -5,6 +5,7 @@ the parameters, as on-policy training does.
 """
 
 import contextlib
+import dataclasses
 import functools
 import math
 
@@ -17,6 +18,7 @@ from jaxvlm import journal, lock
 from jaxvlm.train import loop, occupancy
 from jaxvlm.train import step as step_lib
 from jaxvlm.train.compiles import CompileCounter
+from jaxvlm.train.monitor import WATCHING, MonitorConfig
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
 from jaxvlm.train.probing import Probes
 from jaxvlm.train.step import init_state, make_train_step
@@ -63,6 +65,8 @@ def run(
   abort=8,
   identity=IDENTITY,
   probes=None,
+  watching=WATCHING,
+  grouped=False,
 ):
   """Runs or resumes; `kill` is (moment, step) of an exception."""
 
@@ -74,7 +78,11 @@ def run(
     def inputs(number, params, carry):
       die("inputs", number)
       data = batch(number, params, bad)
-      return data, carry, {"data/first": float(number)}
+      logged = {"data/first": float(number)}
+      if grouped:  # as GRPO whose entropy halves with every step
+        logged |= {"reward/degenerate_groups": 0.5}
+        logged |= {"policy/entropy": 0.5**number}
+      return data, carry, logged
 
     return inputs
 
@@ -94,6 +102,7 @@ def run(
     identity=identity,
     evaluate=evaluate,
     probes=probes,
+    watching=watching,
   )
 
 
@@ -158,6 +167,26 @@ def test_a_run_that_probes_end_is_evaluated_saved_and_over(tmp_path):
     again = run(tmp_path, steps=more, probes=probing(limit=3))
     assert bits(again) == bits(ended)
     assert records(tmp_path) == found
+
+
+def test_a_run_that_its_monitor_condemns_is_over(tmp_path, caplog):
+  watching = MonitorConfig(early_stop=True, first=1, second=3, window=1)
+  told = dataclasses.replace(watching, early_stop=False)
+  run(tmp_path / "told", watching=told, grouped=True)
+  assert len(records(tmp_path / "told")) == STEPS + 1
+  assert "entropy fell by 75%, from 1.000 nats" in caplog.text
+  assert "ends at" not in caplog.text
+  # A kill between the two steps changes nothing.
+  with pytest.raises(Killed):
+    run(tmp_path, watching=watching, grouped=True, kill=("inputs", 2))
+  ended = run(tmp_path, watching=watching, grouped=True)
+  assert "run ends at step 3, 50 % of its steps are saved" in caplog.text
+  found = records(tmp_path)
+  assert [r["step"] for r in found] == [0, 1, 2, 3]
+  assert "eval/size" in found[-1]
+  assert found[-1]["monitor/entropy_drop"] == pytest.approx(0.75)
+  again = run(tmp_path, watching=watching, grouped=True)
+  assert bits(again) == bits(ended) and records(tmp_path) == found
 
 
 MOMENTS = [("inputs", n) for n in range(STEPS)] + [
