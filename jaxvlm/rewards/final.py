@@ -8,6 +8,7 @@
   sets                   {2, 1} and 2, 1 for {1, 2}
   lists in words         1 and 2, 1 or 2 for 1, 2
   choices                A. 60, (A) 60 and option A for A; A for (A) 60
+  unknowns               2(x + 1) for 2x + 2
 
 Whatever is added here pays a policy that is trained on it, so every form is one
 that states one answer. A response with several boxes that differ earns nothing.
@@ -15,13 +16,15 @@ that states one answer. A response with several boxes that differ earns nothing.
 
 import re
 
-from jaxvlm.rewards import answers, exact
+from jaxvlm.rewards import answers, exact, unknowns
 from jaxvlm.rewards.math import canonical, grade
 
 VERSION = "final 1"
 _MAX_LENGTH = 300
 _MOST_BOXES = 100
 _LONGEST = 60  # characters of a response that is an answer and nothing else
+
+_MOST_UNKNOWNS = 3
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _SAID = re.compile(
@@ -41,6 +44,7 @@ _CHOICE = re.compile(
   r"(?:\(\s*([A-J])\s*\)|([A-J])(?=\s*(?:[.:)]|$)))\s*[.:)]?\s*(.*)",
   re.DOTALL,
 )
+_OPERATOR = re.compile(r"[-+*/^]|\\frac|[0-9][a-z]")
 # A letter by itself in a choice's text names another choice.
 _LETTER = re.compile(r"(?<![\w\\])[A-J](?!\w)")
 
@@ -111,7 +115,7 @@ def same(prediction: str, answer: str) -> bool:
     return False
   return any(
     rule(prediction, answer)
-    for rule in (_same_number, _same_items, _same_choice)
+    for rule in (_same_number, _same_items, _same_choice, _same_expression)
   )
 
 
@@ -170,6 +174,19 @@ def _same_choice(prediction: str, answer: str) -> bool:
   if given[0] != letter:
     return False
   return not given[1] or not text or grade(given[1], text)
+
+
+def _same_expression(prediction: str, answer: str) -> bool:
+  """Expressions with unknowns; names of points (ABC) are no products."""
+  predicted, right = answers.read(prediction), answers.read(answer)
+  expressions = (predicted.spelling, right.spelling)
+  names = set().union(*map(unknowns.names_in, expressions))
+  return (
+    1 <= len(names) <= _MOST_UNKNOWNS
+    and all(map(_OPERATOR.search, expressions))
+    and predicted.unit in ("", right.unit)
+    and unknowns.same_value(*expressions)
+  )
 
 
 def _choice(text: str) -> tuple[str, str] | None:

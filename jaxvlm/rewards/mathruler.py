@@ -14,7 +14,7 @@ sympy alone can simplify (sines, factorials, logarithms) is not the same here.
 import re
 from fractions import Fraction
 
-from jaxvlm.rewards import exact
+from jaxvlm.rewards import unknowns
 
 VERSION = "mathruler 0.1.0, exact 1"
 _MAX_LENGTH = 1000  # nothing longer is an answer
@@ -101,11 +101,6 @@ _SHOWN = {
 }
 # A root or power of a decimal is a decimal in sympy, which equals no root.
 _ROUNDED = re.compile(r"sqrt\([^()]*\.|\^[0-9]*\.")
-_PRODUCT = re.compile(r"\)(?=[0-9])")
-_NAME = re.compile(r"sqrt|pi|[^\W\d_]")
-# Where unknowns are compared: a difference that is zero at three such points is
-# zero.
-_POINTS = ((7919, 104), (3571, 631), (911, 2897))
 
 
 def boxed(text: str) -> str:
@@ -328,23 +323,7 @@ def _same_value(right: str, given: str) -> bool:
   unknown = {letter for letter in letters if letter.isalpha()}
   if len(unknown) > 2 or _NO_POWER.search(both) or _ROUNDED.search(both):
     return False
-  names = sorted(set(_NAME.findall(both)) - {"sqrt", "pi"})
-  for point in _POINTS if names else _POINTS[:1]:
-    values = dict(zip(names, point, strict=False))
-    value = _value(right, values)
-    if value is None or value != _value(given, values):
-      return False
-  return True
-
-
-def _value(text: str, values: dict[str, int]) -> exact.Number | None:
-  """Returns the value of a text whose unknowns have these values."""
-
-  def put(match: re.Match[str]) -> str:
-    name = match[0]
-    return f"({values[name]})" if name in values else name
-
-  return exact.parse(_PRODUCT.sub(")*", _NAME.sub(put, text)))
+  return unknowns.same_value(right, given)
 
 
 def _replaced(text: str, pairs: tuple[tuple[str, str], ...]) -> str:

@@ -2,27 +2,33 @@
 
 Text appears as it is drawn. With several answers the first unfinished one is
 shown live, the others behind it in order.
+
+With --data it answers the questions of a file, and writes those answers that
+are right to --out, as rows to learn from: a teacher's traces.
 """
 
+import pathlib
 from collections.abc import Iterable, Iterator
 
 import jax
 from absl import flags
 
 from jaxvlm import config as configs
-from jaxvlm import models, program
+from jaxvlm import models, program, sharding
+from jaxvlm.data.rows import Encoder
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
-from jaxvlm.sampling import Sampling
-from jaxvlm.tools import compute, show
+from jaxvlm.sampling import Sampling, root_key
+from jaxvlm.tools import compute, shapes, show, traces
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
+from jaxvlm.train import experience
 
 _MODEL = configs.define_path(
   "model_dir", "nano-base", "Hugging Face folder, or a shipped model's name"
 )
 _IMAGE = configs.define_paths("image", "picture; may be repeated")
 _PROMPT = flags.DEFINE_string(
-  "prompt", None, "the question; required", required=True
+  "prompt", None, "the question; required without --data"
 )
 _N = flags.DEFINE_integer("n", 1, "number of answers")
 _SEED = flags.DEFINE_integer("seed", 0, "root of the samples")
@@ -43,6 +49,25 @@ _MAX_PIXELS = flags.DEFINE_integer(
 _COLOR = flags.DEFINE_bool(
   "color_entropy", False, "paint tokens by their entropy, blue to red"
 )
+_DATA = configs.define_path(
+  "data", "", "questions with answers instead: a file, a folder, hub:owner/name"
+)
+_SPLIT = flags.DEFINE_string("split", "", "split of --data")
+_PICTURES = configs.define_path(
+  "pictures", "", "folder of the pictures of --data; default: that of the data"
+)
+_OUT = configs.define_path(
+  "out", "traces.jsonl", "where the answers to --data are written"
+)
+_KEEP = flags.DEFINE_enum(
+  "keep", "right", ["right", "all"], "which answers to --data are written"
+)
+_MOST = flags.DEFINE_integer(
+  "most", 1, "answers written of each question of --data", lower_bound=1
+)
+_BATCH = flags.DEFINE_integer(
+  "batch", 8, "questions of --data in a batch", lower_bound=1
+)
 
 
 configs.define_flags(ComputeConfig())
@@ -50,6 +75,11 @@ configs.define_flags(ComputeConfig())
 
 def main() -> None:
   config = configs.from_flags(ComputeConfig())
+  if _DATA.value:
+    _write_traces(config)
+    return
+  if _PROMPT.value is None:
+    raise ValueError("there is no prompt: expected --prompt, or --data")
   request = Request(
     _PROMPT.value,
     tuple(_IMAGE.value),
@@ -71,6 +101,51 @@ def main() -> None:
     model = folders.load(_MODEL.value, config.dtype, mesh)
     functions = models.bind(model.config, dtype=config.dtype)
     _show(request, answer(functions, model.params, chat, ready))
+
+
+def _write_traces(config: ComputeConfig) -> None:
+  """Answers the questions of --data."""
+  if _PROMPT.value is not None or _IMAGE.value:
+    raise ValueError(
+      "prompt and image are one question, and data many: give one"
+    )
+  sampling = Sampling(
+    _TEMPERATURE.value, _TOP_K.value, _TOP_P.value, _MIN_P.value
+  )
+  mesh = compute.make_mesh(config)
+  sharding.check_rows(mesh, _BATCH.value)
+  limits, chat = folders.describe(_MODEL.value)
+  out = pathlib.Path(_OUT.value)
+  rows = traces.read(
+    _DATA.value, out, split=_SPLIT.value, pictures=_PICTURES.value or None
+  )
+  budget = chat.pictures.budget.replaced(_MIN_PIXELS.value, _MAX_PIXELS.value)
+  buckets = shapes.buckets_for(rows, chat, budget)
+  encoder = Encoder(chat, budget, buckets, _LENGTH.value)
+  longest = buckets[-1].prompt_tokens + _LENGTH.value
+  if longest > limits.max_position_embeddings:
+    raise ValueError(
+      f"prompts of {buckets[-1].prompt_tokens} tokens and answers of"
+      f" {_LENGTH.value} make {longest}, expected at most"
+      f" {limits.max_position_embeddings}, which the model was made for; lower"
+      " max_new_tokens or max_pixels"
+    )
+  with jax.set_mesh(mesh):
+    model = folders.load(_MODEL.value, config.dtype, mesh)
+    generate = experience.everywhere(
+      model.sampler(_N.value, sampling, _LENGTH.value, dtype=config.dtype), mesh
+    )
+    key = root_key(_SEED.value)
+    answers = traces.draw(
+      rows, encoder, generate, model.params, key, batch=_BATCH.value
+    )
+  right = _KEEP.value == "right"
+  print(f"{out}: {traces.write(out, answers, right=right, most=_MOST.value)}")
+  if beyond := traces.outside(answers, out.parent):
+    print(
+      f"its pictures lie elsewhere, such as {beyond}: give --data.pictures to"
+      " jaxvlm train, a folder that holds them all"
+    )
 
 
 def _show(request: Request, words: Iterable[Word]) -> None:
