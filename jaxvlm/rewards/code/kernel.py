@@ -49,6 +49,11 @@ def mount(
   )
 
 
+def unmount(target: str) -> None:
+  """Takes a mount away, though somebody still uses it."""
+  _call("umount2", target.encode(), _MNT_DETACH)
+
+
 def make_root(folder: str) -> None:
   """Makes a mount point the root, and forgets the root that was."""
   os.chdir(folder)
@@ -56,7 +61,7 @@ def make_root(folder: str) -> None:
   if number is None:
     raise OSError(0, f"pivot_root: not known on {platform.machine()}")
   _call("syscall", ctypes.c_long(number), b".", b".")
-  _call("umount2", b".", _MNT_DETACH)
+  unmount(".")
   os.chdir("/")
 
 

@@ -46,13 +46,18 @@ def apply_to_all() -> None:
   _set(resource.RLIMIT_MSGQUEUE, 0)
 
 
-def apply(limits: Limits) -> None:
+def apply(limits: Limits, *, cpu: bool = True) -> None:
   """Sets the limits of this process, for good.
 
   One process, counted with the threads of its user: neither thread nor child
   can be made.
+
+  Args:
+    limits: to hold it to.
+    cpu: whether its CPU time is limited.
   """
-  _set(resource.RLIMIT_CPU, math.ceil(limits.timeout_s))
+  if cpu:
+    _set(resource.RLIMIT_CPU, math.ceil(limits.timeout_s))
   _set(resource.RLIMIT_AS, limits.memory_mb * _MIB)
   _set(resource.RLIMIT_NPROC, 1)
 

@@ -105,12 +105,16 @@ def write_map(pid: int) -> bytes:
   return ALONE
 
 
-def scratch() -> None:
-  """Gives this process an empty folder of its own, gone when it ends."""
-  kernel.unshare(kernel.NEWNS | kernel.NEWIPC)
+def clean() -> None:
+  """Makes the folder for programs empty again, where one has used it."""
+  if os.listdir(SCRATCH):
+    kernel.unmount(SCRATCH)
+    _mount_scratch()
+
+
+def _mount_scratch() -> None:
   flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
   kernel.mount("scratch", SCRATCH, "tmpfs", flags, _SCRATCH_SIZE)
-  os.chdir(SCRATCH)
 
 
 def _build_root(root: str) -> None:
@@ -127,6 +131,7 @@ def _build_root(root: str) -> None:
   os.mkdir(root + SCRATCH)
   kernel.make_root(root)
   kernel.mount("none", "/", None, _READ_ONLY)
+  _mount_scratch()
 
 
 def _sources() -> Iterator[str]:

@@ -5,18 +5,16 @@ that needs one reads it. So nothing of an earlier job is in the memory that the
 next program is given.
 """
 
-import contextlib
 import gc
 import importlib
 import json
 import os
 import select
-import signal
+import shutil
 import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jaxvlm.rewards.code import (
@@ -28,7 +26,10 @@ from jaxvlm.rewards.code import (
   kernel,
   limits,
   namespaces,
+  walls,
 )
+from jaxvlm.rewards.code.judge import Judge
+from jaxvlm.rewards.code.walls import Walls
 
 # Imported once, here: programs find them loaded. Nothing that brings threading
 # (queue, logging): after a fork it costs as much as the program.
@@ -100,22 +101,6 @@ class Ended(NamedTuple):
     return cls(*struct.unpack("<d?B", data[:size]), found)
 
 
-class Walls(NamedTuple):
-  """How children are kept apart on this machine.
-
-  Attributes:
-    fork: starts the program's process.
-    scratch: gives the calling process its folder.
-    user: id that children take, None to keep their own.
-    filter: of system calls, None where the machine has none.
-  """
-
-  fork: Callable[[], int]
-  scratch: Callable[[], None]
-  user: int | None
-  filter: kernel.Filter | None
-
-
 class _Left(Exception):
   """Nobody waits for the verdict any more."""
 
@@ -127,7 +112,7 @@ def main() -> None:
   os.setsid()
   _warm()
   try:
-    walls = _build(control, use_namespaces, folder)
+    around = _build(control, use_namespaces, folder)
     kernel.never_gain()
     limits.apply_to_all()
   except OSError as error:
@@ -137,18 +122,22 @@ def main() -> None:
   gc.freeze()
   gc.disable()
   ready = {
-    "a filter of calls": walls.filter is not None,
-    "a user of its own": walls.user is not None,
+    "a filter of calls": around.filter is not None,
+    "a user of its own": around.user is not None,
   }
   control.send(json.dumps(ready).encode())
+  bench = _Bench(around, control)
   while True:
     data, files, _, _ = socket.recv_fds(control, 64, 2)
     if not data:
       return
     try:
-      ended = _run(Job.unpack(data), *files, control, walls)
+      ended = bench.run(Job.unpack(data), *files)
     except _Left:
       return
+    finally:
+      for fd in files:
+        os.close(fd)
     control.send(ended.pack())
 
 
@@ -176,21 +165,30 @@ def _build(control: socket.socket, use_namespaces: bool, folder: str) -> Walls:
   if use_namespaces:
     fork, separate = namespaces.enter(control, folder)
     user = _UNPRIVILEGED if separate else None
-    return Walls(fork, namespaces.scratch, user, calls)
+
+    def enter() -> None:
+      os.chdir(namespaces.SCRATCH)
+      if calls is None:  # nothing else keeps shared memory from outliving it
+        kernel.unshare(kernel.NEWIPC)
+
+    return Walls(fork, enter, namespaces.clean, user, calls)
   kernel.set_dumpable(False)  # a program of the same user may not look in
   kernel.adopt_orphans()
   user = _nobody(folder)
   if user is not None:
     for name in _MORE:
       importlib.import_module(name)
+  return Walls(
+    os.fork, lambda: os.chdir(folder), lambda: _empty(folder), user, calls
+  )
 
-  def fork() -> int:
-    pid = os.fork()
-    if not pid:
-      kernel.die_with_parent(signal.SIGKILL)
-    return pid
 
-  return Walls(fork, lambda: os.chdir(folder), user, calls)
+def _empty(folder: str) -> None:
+  for entry in os.scandir(folder):
+    if entry.is_dir(follow_symlinks=False):
+      shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+      os.unlink(entry.path)
 
 
 def _nobody(folder: str) -> int | None:
@@ -204,60 +202,75 @@ def _nobody(folder: str) -> int | None:
   return _NOBODY
 
 
-def _run(
-  job: Job, program: int, tests: int, control: socket.socket, walls: Walls
-) -> Ended:
-  start = time.monotonic()
-  report, reported = os.pipe()
-  near, far = (end.detach() for end in socket.socketpair())
-  pids = []
-  try:
-    if job.in_process:
-      pids = [_start(job, walls, _judge_inside, program, tests, reported)]
-    else:
-      pids = [_start(job, walls, _serve, program, near)]
-      near_us = walls._replace(fork=os.fork, scratch=lambda: None)
-      pids += [_start(job, near_us, _judge, tests, far, reported)]
-    for fd in (program, tests, near, far, reported):
-      os.close(fd)
-    timed_out, found = _wait(report, control, start + job.limits.timeout_s)
+class _Bench:
+  """Runs job after job: a program's process each, one judge for many."""
+
+  def __init__(self, around: Walls, control: socket.socket):
+    self._walls, self._control = around, control
+    self._judge: Judge | None = None
+
+  def run(self, job: Job, program: int, tests: int) -> Ended:
+    """Runs a job.
+
+    Args:
+      job: what it may use.
+      program: open file of its source, which only its own process reads.
+      tests: open file of its tests, which only their process reads.
+
+    Raises:
+      _Left: nobody waits for the verdict.
+    """
+    start = time.monotonic()
+    end = start + job.limits.timeout_s
+    ask = self._together if job.in_process else self._apart
+    pid, late, found = ask(job, program, tests, end)
+    died = walls.end(pid)
+    self._walls.clean()
+    if late is None:
+      raise _Left
+    return Ended(time.monotonic() - start, late, died, found)
+
+  def _apart(
+    self, job: Job, program: int, tests: int, end: float
+  ) -> tuple[int, bool | None, checker.Found | None]:
+    near, far = (side.detach() for side in socket.socketpair())
+    pid = walls.start(self._walls, job.limits, _serve, (program, near))
+    os.close(near)
+    judge = self._judge or Judge(self._walls, job.limits)
+    judge.ask(tests, far)
+    os.close(far)
+    late = self._wait(judge.fileno(), end)
+    found = judge.report() if late is False else None
+    if found is None or judge.spent:
+      judge.close()
+      judge = None
+    self._judge = judge
+    return pid, late, found
+
+  def _together(
+    self, job: Job, program: int, tests: int, end: float
+  ) -> tuple[int, bool | None, checker.Found | None]:
+    report, reported = os.pipe()
+    given = (program, tests, reported)
+    pid = walls.start(self._walls, job.limits, _judge_inside, given)
+    os.close(reported)
+    late = self._wait(report, end)
+    data = os.read(report, 256) if late is False else b""
     os.close(report)
-  finally:
-    signals = [_end(pid) for pid in pids]
-  return Ended(time.monotonic() - start, timed_out, signals[0], found)
+    try:
+      return pid, late, checker.Found.unpack(data) if data else None
+    except ValueError:  # forged, by a program that shares the tests' process
+      return pid, late, None
 
-
-def _start(
-  job: Job, walls: Walls, body: Callable[..., None], *files: int
-) -> int:
-  """Forks a process that is walled in and then runs body(*files)."""
-  pid = walls.fork()
-  if pid:
-    return pid
-  try:
-    os.setsid()  # kill(0, …) would reach the template
-    _close_all_but(files)
-    walls.scratch()
-    if walls.user is None:
-      kernel.drop_capabilities()
-    else:  # leaving user 0 gives up every capability
-      os.setresgid(walls.user, walls.user, walls.user)
-      os.setresuid(walls.user, walls.user, walls.user)
-    limits.apply(job.limits)
-    if walls.filter:
-      walls.filter.install()
-    body(*files)
-  finally:
-    os._exit(0)
-
-
-def _close_all_but(kept: Sequence[int]) -> None:
-  """Closes every file but these and the three standard ones."""
-  low = 3
-  for fd in sorted(kept):
-    os.closerange(low, fd)
-    low = fd + 1
-  os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+  def _wait(self, fd: int, end: float) -> bool | None:
+    """Returns whether time ran out; None where nobody waits any more."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    poll.register(self._control, 0)  # hanging up alone is told
+    ready = dict(poll.poll(max(0, end - time.monotonic()) * 1e3))
+    if self._control.fileno() in ready:
+      return None
+    return fd not in ready
 
 
 def _serve(program: int, channel: int) -> None:
@@ -267,45 +280,9 @@ def _serve(program: int, channel: int) -> None:
   candidate.serve(source, channel)
 
 
-def _judge(tests: int, channel: int, report: int) -> None:
-  os.write(report, checker.check(frames.whole(tests), channel).pack())
-
-
 def _judge_inside(program: int, tests: int, report: int) -> None:
   found = checker.judge_inside(frames.whole(program), frames.whole(tests))
   os.write(report, found.pack())
-
-
-def _wait(
-  report: int, control: socket.socket, end: float
-) -> tuple[bool, checker.Found | None]:
-  """Waits for the report, the end of its process, or time.
-
-  Returns:
-    whether time ran out, and the report if there is one.
-  """
-  poll = select.poll()
-  poll.register(report, select.POLLIN)
-  poll.register(control, 0)  # hanging up alone is told
-  ready = dict(poll.poll(max(0, end - time.monotonic()) * 1e3))
-  if control.fileno() in ready:
-    raise _Left
-  if report not in ready:
-    return True, None
-  data = os.read(report, 256)
-  try:
-    return False, checker.Found.unpack(data) if data else None
-  except ValueError:  # forged by a program that shares the tests' process
-    return False, None
-
-
-def _end(pid: int) -> int:
-  """Ends a child; returns the signal it had died of."""
-  with contextlib.suppress(ProcessLookupError):
-    os.kill(pid, signal.SIGKILL)
-  _, status = os.waitpid(pid, 0)
-  died = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-  return 0 if died == signal.SIGKILL else died
 
 
 if __name__ == "__main__":
