@@ -7,7 +7,7 @@ import jaxvlm
 from jaxvlm import program
 
 _COMMANDS = {
-  "sample": "answer a question about a picture",
+  "sample": "answer a question about a picture, or those of a file",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
   "diagnose": "will RL get anywhere from this checkpoint? asked beforehand",
   "export": "a checkpoint of a run as a Hugging Face folder",
