@@ -186,7 +186,8 @@ def _open(source: str | pathlib.Path | bytes) -> Image.Image:
     )
   if not isinstance(source, bytes) and _is_special(source):
     raise ValueError(
-      f"picture {name} is no file, expected one of {', '.join(_FORMATS)}"
+      f"picture {name} cannot be read: it is a folder or a pipe; expected a file"
+      f" in one of {', '.join(_FORMATS)}"
     )
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
@@ -360,10 +361,16 @@ def patchify(
   p, m = layout.patch, layout.merge
   if image.size != (cols * p, rows * p):
     image = image.resize((cols * p, rows * p), Image.Resampling.BICUBIC)
-  x = np.asarray(image, np.float32) * np.float32(1 / 255)
-  mean, std = (np.array(values, np.float32) for values in colors)
-  x = (x - mean) / std
-  x = x.reshape(rows // m, m, p, cols // m, m, p, 3)
-  x = x.transpose(0, 3, 1, 4, 6, 2, 5)  # [R, C, m, m, channel, p, p]
-  x = np.repeat(x[:, :, :, :, :, None], layout.temporal_patch, axis=5)
-  return np.ascontiguousarray(x.reshape(rows * cols, -1)), grid
+  # One color after the other: few megabytes at a time, which stay in caches.
+  planes = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+  out = np.empty(
+    (rows // m, cols // m, m, m, 3, layout.temporal_patch, p, p), np.float32
+  )
+  for color, (mean, std) in enumerate(zip(*colors, strict=True)):
+    x = planes[color].reshape(rows // m, m, p, cols // m, m, p)
+    x = np.ascontiguousarray(x.transpose(0, 3, 1, 4, 2, 5))  # R, C, m, m, p, p
+    x = np.multiply(x, np.float32(1 / 255), dtype=np.float32)
+    x -= np.float32(mean)
+    x /= np.float32(std)
+    out[:, :, :, :, color] = x[:, :, :, :, None]
+  return out.reshape(rows * cols, -1), grid

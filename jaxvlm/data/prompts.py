@@ -63,10 +63,13 @@ def lay_out(
   )
   slots = np.full(len(tokens), -1, np.int32)
   slots[tokens == image_token_id] = arranged.merged_slots
-  patches = np.zeros((len(arranged.source), vision.patch_values), np.float32)
   if pixels:
-    filled = arranged.source >= 0
-    patches[filled] = np.concatenate(pixels)[arranged.source[filled]]
+    every = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
+    patches = np.take(every, np.maximum(arranged.source, 0), axis=0)
+    patches[arranged.source < 0] = 0
+  else:
+    shape = len(arranged.source), vision.patch_values
+    patches = np.zeros(shape, np.float32)
   return EncodedPrompt(
     tokens,
     positions,

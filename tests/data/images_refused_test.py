@@ -1,5 +1,6 @@
 """Pictures: what is broken, too large, or no picture at all is refused."""
 
+import os
 import struct
 import time
 import zlib
@@ -82,6 +83,10 @@ def test_a_missing_picture_is_named(tmp_path):
       read(tmp_path)  # a folder
     with pytest.raises(ValueError, match="cannot be read"):
       read("a\0b.png")
+    pipe = tmp_path / f"{read.__name__}.png"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="it is a folder or a pipe"):
+      read(pipe)  # which nobody ever fills
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
