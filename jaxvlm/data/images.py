@@ -186,8 +186,8 @@ def _open(source: str | pathlib.Path | bytes) -> Image.Image:
     )
   if not isinstance(source, bytes) and _is_special(source):
     raise ValueError(
-      f"picture {name} cannot be read: it is a folder or a pipe; expected a file"
-      f" in one of {', '.join(_FORMATS)}"
+      f"picture {name} cannot be read: it is a folder or a pipe, expected a"
+      f" file in one of {', '.join(_FORMATS)}"
     )
   stream = io.BytesIO(source) if isinstance(source, bytes) else source
   try:
