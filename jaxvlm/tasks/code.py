@@ -1,6 +1,8 @@
 """Programs as answers, scored by running their unit tests in a sandbox."""
 
+import ast
 import functools
+import hashlib
 import logging
 import pathlib
 import textwrap
@@ -13,6 +15,7 @@ from jaxvlm.rewards.code import Outcome, Sandbox, Tests, Verdict
 from jaxvlm.tasks.task import Task
 
 _FENCE = "```"
+_LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopabcdef")
 _BROKEN = (Outcome.NOT_LOADED, Outcome.UNREADABLE)
 METRICS = ("accuracy", "loaded", "timeout")
 
@@ -74,7 +77,7 @@ def task(
     rows,
     functools.partial(_score, sandbox),
     METRICS,
-    answer=code_block,
+    answer=lambda response: program_name(code_block(response)),
     stop=stop,
   )
 
@@ -161,3 +164,17 @@ def rewardable(rows: Sequence[Row]) -> list[Row]:
       "; ".join(f"{name!r}: {why}" for name, why in dropped[:8]),
     )
   return kept
+
+
+def program_name(program: str) -> str:
+  """Returns a name for the program, the same whatever comments and layout.
+
+  Different programs are counted by it; "" where it is no Python.
+  """
+  try:
+    tree = ast.dump(ast.parse(program))
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return ""
+  digest = hashlib.blake2b(tree.encode(), digest_size=8).digest()
+  # Letters alone: numbers are compared by their value.
+  return digest.hex().translate(_LETTERS)

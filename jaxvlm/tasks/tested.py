@@ -1,8 +1,6 @@
 """Programs scored by unit tests, as reinforcement learning rewards them."""
 
-import ast
 import functools
-import hashlib
 import weakref
 from collections.abc import Sequence
 
@@ -13,7 +11,6 @@ from jaxvlm.tasks import code
 # A program that passes all tests earns 2, any other 0: arXiv 2606.18487. There
 # is no reward for form.
 PASSED = 2.0
-_LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopabcdef")
 
 
 class Passes:
@@ -48,15 +45,4 @@ class Passes:
     return {**found, "reward": [PASSED * r for r in found["reward"]]}
 
 
-def answer(response: str) -> str:
-  """Returns a name for the program, the same whatever comments and layout.
-
-  Different programs are counted by it; "" where the response is no Python.
-  """
-  try:
-    tree = ast.dump(ast.parse(response))
-  except (SyntaxError, ValueError, RecursionError, MemoryError):
-    return ""
-  digest = hashlib.blake2b(tree.encode(), digest_size=8).digest()
-  # Letters alone: numbers are compared by their value.
-  return digest.hex().translate(_LETTERS)
+answer = code.program_name
