@@ -1,6 +1,7 @@
 """From a path to rows."""
 
 import collections
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from jaxvlm.data.own.example import Example, Layout, Refused
 from jaxvlm.data.own.files import Found, files_of, records
 from jaxvlm.data.own.forms import Form
 from jaxvlm.data.own.pictures import Pictures
-from jaxvlm.data.rows import Row
+from jaxvlm.data.rows import Picture, Row
 
 _PATIENCE = 2.0  # seconds before reading shows a bar
 
@@ -85,7 +86,7 @@ def read(
       example = _parsed(chosen, record)
       name = example.id or one.place
       name = f"{name} ({one.place})" if name in rows else name
-      images = [finder.find(image) for image in example.images]
+      images = [_present(finder.find(image)) for image in example.images]
       made = form(name, example, images)
     except ValueError as e:
       if isinstance(e, Refused):
@@ -132,6 +133,17 @@ def _checked(found: Found, columns: Mapping[str, str]) -> dict:
       )
     named[expected] = named.pop(given)
   return {name: value for name, value in named.items() if value is not None}
+
+
+def _present(picture: Picture) -> Picture:
+  """Returns a picture, or says that its file is not there.
+
+  A survey would say so, too, but later than the count of dropped rows.
+  """
+  # `os.path` takes a name that is too long for absent, where pathlib raises.
+  if isinstance(picture, pathlib.Path) and not os.path.exists(picture):
+    raise ValueError(f"picture {str(picture)[:300]} does not exist")
+  return picture
 
 
 def _parsed(layout: Layout, record: dict) -> Example:

@@ -76,6 +76,7 @@ def test_broken_records_are_named_and_counted(tmp_path):
     b'{"question": "a", "images": [3]}',
     b'{"question": "a", "images": ["http://x.org/a.png"]}',
     b'{"question": "a <image>"}',
+    b'{"question": "a", "image": "absent.png"}',
     b"[" * 100_000,
     b"9" * 5000,
   ]
@@ -91,7 +92,7 @@ def test_broken_records_are_named_and_counted(tmp_path):
   assert "no JSON" in listed[0]["reason"]
   counted = drops.reasons([*table.dropped, ("r", "question is 4, expected a")])
   assert sum(counted.values()) == len(broken) + 1
-  with pytest.raises(ValueError, match=r"14 of 15 rows .* at most 1%") as e:
+  with pytest.raises(ValueError, match=r"15 of 16 rows .* at most 1%") as e:
     drops.check(table.dropped, table.found)
   assert "the first is 'rows.jsonl:2': the line is no JSON" in str(e.value)
   assert "\n  1 × the line is no JSON" in str(e.value)
@@ -146,6 +147,7 @@ def test_no_path_leaves_the_folder(tmp_path, path):
   (folder / "link.png").symlink_to(tmp_path / "secret.png")
   (folder / "linked").symlink_to(tmp_path)
   (folder / "loop").symlink_to("loop")
+  (folder / "a.png").write_bytes(b"x")
   file = folder / "rows.jsonl"
   absolute = str(tmp_path / "secret.png")
   bad = [LINE | {"image": name} for name in (path, absolute, "loop/a.png")]
@@ -230,6 +232,7 @@ def test_rows_of_the_hub_keep_pictures_as_they_are_stored(
       raise RuntimeError("there is none")
     assert (configuration, split) == ("small", "validation")
     inside = str(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(b"x")
     values = {"problem": "<image>Find x.", "answer": "3"}
     return Data(
       values | {"images": [{"bytes": None, "path": path}]}

@@ -29,6 +29,8 @@ def test_every_layout_has_an_example():
 @pytest.mark.parametrize("layout, text", list(examples()))
 def test_an_example_is_read(tmp_path, layout, text):
   (tmp_path / "rows.jsonl").write_text(text + "\n")
+  (tmp_path / "images").mkdir()
+  (tmp_path / "images/a.png").write_bytes(b"")
   fits = {
     own.prompts: True,
     own.problems: '"answer"' in text or "ground_truth" in text,
