@@ -147,6 +147,11 @@ def _advise(
     f" [{entropy.low:.3f}, {entropy.high:.3f}],"
     f" {_side(entropy, threshold)} {threshold:g}",
   ]
+  if prompts is None:
+    reasons.append(
+      "the threshold was found over prompt tokens of other models: calibrate"
+      " it on runs of your own"
+    )
   misled = abs(groups.useful_at_mean - useful.mean)
   if misled > 0.05:
     reasons.append(
@@ -157,7 +162,9 @@ def _advise(
     solved = groups.above > groups.below
     return (Advice.SATURATED if solved else Advice.STARVED), tuple(reasons)
   if entropy.high < threshold:
-    reasons.append("runs that began at such an entropy lost what they could do")
+    reasons.append(
+      "the paper's runs that began below its threshold lost what they could do"
+    )
     return Advice.RISKY, tuple(reasons)
   if useful.low < 0.5 or entropy.low < threshold:
     reasons.append("an interval holds the limit: more problems or samples tell")

@@ -45,6 +45,8 @@ def test_numbers():
     1 - degenerate_probability(0.4, 8), abs=0.03
   )
   assert "above 0.18" in one.reasons[2] and "prompt tokens" in one.reasons[2]
+  assert not [r for r in one.reasons if "calibrate" in r]
+  assert [r for r in found(0.4).reasons if "calibrate" in r]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_verdicts(rate, entropy, advice):
 def test_prompts_that_differ_are_told():
   one = found(np.repeat([0.0, 1.0], P // 2))
   assert one.advice is Advice.STARVED
-  assert "the mean pass rate alone would promise 99%" in one.reasons[3]
+  assert "the mean pass rate alone would promise 99%" in " ".join(one.reasons)
   assert not [r for r in found(0.4).reasons if "mean pass rate" in r]
 
 

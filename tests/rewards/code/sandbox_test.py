@@ -207,6 +207,29 @@ def test_batches_from_threads(sandbox):
   assert len(answers) == 3
 
 
+def test_nothing_is_kept_of_programs(sandbox):
+  """Open files and files on disk stay as they were, whatever programs do."""
+  messy = (
+    "import os\nopen('left', 'w').write('x')\nos.mkdir('d')\n"
+    "os.symlink('/', 'd/link')\nkept = [os.dup(0) for _ in range(9)]\n"
+    "def f(x): return sorted(os.listdir('.')) == ['d', 'left']\n"
+  )
+  with Sandbox(level=sandbox.level, workers=1, timeout_s=10) as own:
+    jobs = [(messy + f"# {n}", "assert f(1)") for n in range(20)]
+    own.run(jobs[:2])
+    before = _open_files()
+    assert all(verdict.passed for verdict in own.run(jobs[2:]))
+    assert _open_files() == before
+
+
+def _open_files():
+  """Returns the open files of every template below this process."""
+  return [
+    len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir()))
+    for pid in sorted(_descendants(os.getpid(), "template"))[:2]
+  ]
+
+
 def test_a_batch_of_nothing(sandbox):
   assert sandbox.run([]) == []
 
