@@ -18,16 +18,17 @@ import numpy as np
 from jaxvlm.diagnostics.calibration import Bins, reliability
 from jaxvlm.tokenstats import TokenStats
 
-CLASSES = (
+# Classes that can be written down, and two that cannot.
+TEXTS = (
   "chosen",
   "paraphrase",
   "minimally_wrong",
   "easy_wrong",
   "other_picture",
   "shuffled",
-  "on_policy_wrong",
-  "random",
 )
+ON_POLICY, RANDOM = "on_policy_wrong", "random"
+CLASSES = (*TEXTS, ON_POLICY, RANDOM)
 # float32 cannot tell a mass beside the argmax from 0 below this.
 _SMALLEST = 2.0**-24
 # Two logits that are one rounding apart are equal: both are the argmax.

@@ -26,7 +26,7 @@ def heat_map(
   """
 
   def paint(axes):
-    bound = float(np.abs(values).max()) or 1.0
+    bound = float(np.nanmax(np.abs(values))) or 1.0
     axes.imshow(values, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto")
     axes.grid(False)
     axes.set_xticks(range(len(columns)), _short(columns), rotation=30)

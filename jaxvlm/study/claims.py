@@ -71,8 +71,8 @@ class Claim:
     claims_difference: whether it says that policies differ; else that they
       coincide.
     effect: policy -> how far it lies from a common mean if the claim is true,
-      in points (entropies: in shares of that mean), for `power`; None: not
-      simulated.
+      in points (entropies: in shares of that mean; changes of log-probability:
+      in nats), for `power`; None: not simulated.
     remarks: what the numbers add to the verdict.
     changed: what was changed in the rule after results had been seen.
   """

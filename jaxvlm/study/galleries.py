@@ -125,6 +125,7 @@ def scores(
     )
     for metric in metrics
     for problem_set, where in measured
+    if _scored(results, problem_set, metric)
   }
   beside = [
     reference
@@ -296,6 +297,12 @@ def _measured(results: Results) -> list[tuple[str, str]]:
   """Returns problem sets that were measured, with their names."""
   sets = results.design.problem_sets.items()
   return [item for item in sets if results.points(item[0])]
+
+
+def _scored(results: Results, problem_set: str, metric: str) -> bool:
+  """Returns whether a problem set is scored by a metric."""
+  by_point = results.points(problem_set).values()
+  return any(metric in scores for by in by_point for scores in by.values())
 
 
 def _banded(style: Style, x, intervals) -> Curve:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxvlm.data import pipeline
 from jaxvlm.data.rows import HostBatch
-from jaxvlm.rollout import Generate
+from jaxvlm.rollout import Generate, Score
 from jaxvlm.sampling import Samples
 from jaxvlm.sharding import shard_batch
 from jaxvlm.study.config import GRPOConfig
@@ -93,6 +94,47 @@ def paired(
       logged = experience.rollout_metrics(samples)
       logged["batch/tokens"] = experience.count_tokens(batch)
       return batch, carry, logged | shares
+
+    return inputs
+
+  return make_inputs
+
+
+def constrained(
+  lab: Lab,
+  source: pipeline.BatchSource,
+  score: Score,
+  *,
+  floor: float,
+  rate: float,
+) -> MakeInputs:
+  """Inputs of SFT under a hard constraint: pairs, and λ after dual ascent.
+
+  λ is what a run carries from step to step; it begins at 0.
+
+  Args:
+    lab: mesh.
+    source: rows with a chosen and a rejected response.
+    score: statistics of completions under the policy.
+    floor: C, the mean NLL that negatives must keep, nats per token.
+    rate: ρ of the ascent.
+  """
+
+  def make_inputs(start: int) -> loop.Inputs:
+    batches = lab.stream(source, start)
+
+    def inputs(step, params, carry):
+      host = next(batches)
+      negatives = host.batch._replace(
+        tokens=host.batch.tokens[:, 1:], mask=host.batch.mask[:, 1:]
+      )
+      stats, mask = score(params, negatives), negatives.mask
+      total = jnp.sum(jnp.where(mask, stats.logprobs, 0.0))
+      nll = -total / jnp.maximum(jnp.sum(mask), 1)
+      carry = objectives.ascend(carry, nll, floor=floor, rate=rate)
+      count = experience.count_tokens(host.batch)
+      logged = {"batch/tokens": count, **pairing.shares(host.rows)}
+      return objectives.Multiplied(host.batch, carry), carry, logged
 
     return inputs
 

@@ -6,9 +6,11 @@ end. A stage of another kind calls `stages.train` with inputs of its own.
 
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxvlm.data.pipeline import BatchSource
 from jaxvlm.data.rows import Survey
-from jaxvlm.rollout import Generate
+from jaxvlm.rollout import Generate, Score
 from jaxvlm.study import inputs, stages
 from jaxvlm.study.config import GRPOConfig, StageConfig
 from jaxvlm.study.inputs import MakeInputs
@@ -81,6 +83,30 @@ def paired(
   )
   stage = _stage(place, config, assembly, given)._replace(
     row_ids=source.row_ids, probes=probes
+  )
+  return stages.train(lab, stage, params)
+
+
+def constrained(
+  lab: Lab,
+  place: Place,
+  config: StageConfig,
+  assembly: Assembly,
+  rows: Survey,
+  params: Params,
+  score: Score,
+  *,
+  floor: float,
+  rate: float,
+  probes: ProbeSet | None = None,
+) -> Params:
+  """Trains on chosen responses under a hard constraint on the rejected ones."""
+  source = lab.source(rows, config, place.number)
+  given = inputs.constrained(lab, source, score, floor=floor, rate=rate)
+  stage = _stage(place, config, assembly, given)._replace(
+    row_ids=source.row_ids,
+    probes=probes,
+    carry=stages.on_all_devices(lab, np.float32(0.0)),
   )
   return stages.train(lab, stage, params)
 

@@ -8,7 +8,7 @@ below are ours, near those of a laptop's study.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy import special
@@ -25,8 +25,13 @@ from jaxvlm.study.verdicts import Contrast, Verdict
 DIFFICULTY, OF_POLICY, OF_RUN = 1.5, 0.5, 0.8
 # The same of the logarithm of an entropy.
 ENTROPY_SPREADS = (0.4, 0.25, 0.3)
-# Standard deviation of a policy between runs: points; share of its entropy.
-RUN_POINTS, RUN_SHARE = 3.0, 0.05
+# The same of a change of log-probability, in nats.
+NATS_SPREADS = (2.0, 1.0, 1.0)
+# Standard deviation of a policy between runs: points; share of its entropy;
+# nats of a change of log-probability.
+RUN_POINTS, RUN_SHARE, RUN_NATS = 3.0, 0.05, 0.5
+# Tokens of an answer, where a share is a mean over them.
+TOKENS = 16
 # Means that the policies scatter around.
 ACCURACY, PASS_AT_K, ENTROPY = 0.5, 0.8, 0.12
 
@@ -87,10 +92,14 @@ def _verdicts(
   place = {policy: i for i, policy in enumerate(policies)}
   # The same policy in all runs.
   fixed = (*results.design.references, results.untrained)
+  draw = _entropies
+  if results_lib.is_share(claim.metric):
+    draw = _rates
+  elif results_lib.is_signed(claim.metric):
+    draw = _changes
   intervals, levels = _simulate(
-    not results_lib.is_share(claim.metric),
-    # A pass@k is one trial of a problem, an accuracy one a sample.
-    results.top_k if claim.metric == "accuracy" else 1,
+    draw,
+    _trials(claim.metric, results),
     PASS_AT_K if claim.metric.startswith("pass@") else ACCURACY,
     tuple(truth.get(policy, 0.0) for policy in policies),
     tuple(0.0 if p in fixed else run_scatter for p in policies),
@@ -110,9 +119,19 @@ def _verdicts(
   return {verdict: n / studies for verdict, n in count.items()}
 
 
+def _trials(metric: str, results: Results) -> int:
+  """Returns how many trials a problem's share is the mean of."""
+  if metric.startswith("pass@"):
+    return 1
+  if metric in results_lib.OVER_TOKENS:
+    return TOKENS
+  samples = results.config.get("evaluation", {}).get("samples")
+  return samples or results.top_k
+
+
 @functools.cache
 def _simulate(
-  entropy: bool,
+  draw: Callable[..., np.ndarray],
   samples: int,
   mean: float,
   offsets: tuple[float, ...],
@@ -123,7 +142,7 @@ def _simulate(
   """Returns intervals f[3, studies, pairs] and means f[studies, policies].
 
   Args:
-    entropy: whether scores are entropies, in nats; else rates, in points.
+    draw: `_rates`, in points, or `_entropies` or `_changes`, in nats.
     samples: answers that are counted for a rate.
     mean: of the rates.
     offsets: of each policy from the mean.
@@ -132,16 +151,15 @@ def _simulate(
     sizes: studies, problems, runs of a study.
   """
   rng = np.random.default_rng(0)
-  draw = (_entropies if entropy else functools.partial(_rates, samples, mean))(
-    rng, np.array(offsets), np.array(runs), sizes
-  )
+  drawn = draw(samples, mean, rng, np.array(offsets), np.array(runs), sizes)
   a, b = np.array(pairs).T
   # Scores and bounds in the unit of the judges.
-  unit, bounds = (1.0, None) if entropy else (100.0, (-100.0, 100.0))
+  share = draw is _rates
+  unit, bounds = (100.0, (-100.0, 100.0)) if share else (1.0, None)
   found = crossed_intervals(
-    unit * (draw[:, a] - draw[:, b]), bounds=bounds, draws=500
+    unit * (drawn[:, a] - drawn[:, b]), bounds=bounds, draws=500
   )
-  return np.stack(found), unit * draw.mean((-2, -1))
+  return np.stack(found), unit * drawn.mean((-2, -1))
 
 
 def _spread(rng, sizes, policies: int, of_problem, of_policy, of_run):
@@ -157,12 +175,18 @@ def _spread(rng, sizes, policies: int, of_problem, of_policy, of_run):
   return out, normal(studies, policies, 1, runs)
 
 
-def _entropies(rng, offsets, runs, sizes):
+def _entropies(samples, mean, rng, offsets, runs, sizes):
   effects, run = _spread(rng, sizes, len(offsets), *ENTROPY_SPREADS)
   effects += RUN_SHARE * runs[:, None, None] * run
   variance = sum(np.square(ENTROPY_SPREADS))
   scale = ENTROPY * (1 + offsets)[:, None, None]
   return scale * np.exp(effects - variance / 2)
+
+
+def _changes(samples, mean, rng, offsets, runs, sizes):
+  effects, run = _spread(rng, sizes, len(offsets), *NATS_SPREADS)
+  effects += RUN_NATS * runs[:, None, None] * run
+  return offsets[:, None, None] + effects
 
 
 def _rates(samples, mean, rng, offsets, runs, sizes):

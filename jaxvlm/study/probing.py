@@ -1,7 +1,7 @@
 """The probe set of a study: built once a stage, read between its steps.
 
-Its rows have a text of every class that can be written down; what the policy
-itself says wrong, and random tokens, are made here.
+Its rows have a text of every class that can be written down, the chosen one
+first; what the policy itself says wrong, and random tokens, are made here.
 """
 
 import dataclasses
@@ -64,15 +64,24 @@ class ProbeSet(NamedTuple):
 
   Attributes:
     config: how often, and what ends it.
-    rows: problems with a response of every class but the last two.
-    sample: draws completions, of which a wrong one is taken.
+    rows: problems with a response of every class that is written down.
+    texts: names of these classes.
     prober: the compiled programs.
+    sample: draws completions, of which a wrong one is taken; None: there is no
+      such class.
   """
 
   config: ProbeConfig
   rows: Sequence[Row]
-  sample: Generate
+  texts: tuple[str, ...]
   prober: Prober
+  sample: Generate | None = None
+
+  @property
+  def classes(self) -> tuple[str, ...]:
+    """Names of all classes: the written ones, the policy's own, random."""
+    own = () if self.sample is None else (probes.ON_POLICY,)
+    return (*self.texts, *own, probes.RANDOM)
 
   def watch(
     self,
@@ -97,23 +106,22 @@ class ProbeSet(NamedTuple):
         begun.append(self.prober.against(reference, batch))
       found = begun[0](whole(part))
       if distributed.is_writer():
-        _file(folder, step, found)
-      return probes.record(found, probes.CLASSES)
+        _file(folder, step, found, self.classes)
+      return probes.record(found, self.classes)
 
     return Probes(self.config.every, measure, self.config.limits.broken)
 
   def batch(self, lab: Lab, policy: Params) -> Batch:
     """Returns the probe set on the devices, with wrong answers of a policy."""
     encoder, task = lab.problems.encoder, lab.problems.task
-    host = rows_lib.make_batch(
-      self.rows, _no_spare, encoder.buckets[-1], encoder
-    ).batch
-    generate = experience.everywhere(self.sample, lab.mesh)
-    ids = np.arange(len(self.rows), dtype=np.int32)
-    key = jax.random.fold_in(root_key(lab.seed), lab.most_stages + 1)
-    samples = jax.device_get(generate(policy, host.prompts, key, ids))
-    chat = encoder.chat
-    own = wrong_ones(samples.tokens, samples.mask, self.rows, chat, task)
+    host, own = written(self.rows, encoder), None
+    if self.sample is not None:
+      generate = experience.everywhere(self.sample, lab.mesh)
+      ids = np.arange(len(self.rows), dtype=np.int32)
+      key = jax.random.fold_in(root_key(lab.seed), lab.most_stages + 1)
+      samples = jax.device_get(generate(policy, host.prompts, key, ids))
+      drawn = samples.tokens, samples.mask
+      own = wrong_ones(*drawn, self.rows, encoder.chat, task)
     completed = complete(host, own, encoder, lab.seed)
     places = experience.places(len(self.rows), lab.mesh)
     local = jax.tree.map(
@@ -122,6 +130,16 @@ class ProbeSet(NamedTuple):
       prompt_axes(completed),
     )
     return shard_batch(lab.mesh, local)
+
+
+def written(rows: Sequence[Row], encoder: Encoder) -> Batch:
+  """Returns the problems with their written completions, in NumPy.
+
+  Raises:
+    ValueError: a problem that cannot be read: a probe set has no spares.
+  """
+  bucket = encoder.buckets[-1]
+  return rows_lib.make_batch(rows, _no_spare, bucket, encoder).batch
 
 
 def wrong_ones(
@@ -157,7 +175,7 @@ def wrong_ones(
 
 def complete(
   batch: Batch,
-  own: tuple[np.ndarray, np.ndarray],
+  own: tuple[np.ndarray, np.ndarray] | None,
   encoder: Encoder,
   seed: int,
 ) -> Batch:
@@ -167,7 +185,8 @@ def complete(
 
   Args:
     batch: completions of the classes that are texts.
-    own: (tokens i32[N, T], mask bool[N, T]) of the policy's wrong answers.
+    own: (tokens i32[N, T], mask bool[N, T]) of the policy's wrong answers; None
+      where they are no class.
     encoder: whose ordinary tokens are drawn from.
     seed: of the random tokens.
   """
@@ -177,7 +196,8 @@ def complete(
   mask = batch.mask[:, 0]
   drawn = np.random.default_rng(seed).choice(ordinary, mask.shape)
   drawn = np.where(mask, drawn, chat.pad_id).astype(np.int32)
-  tokens, masks = (own[0], drawn), (own[1], mask)
+  added = [] if own is None else [own]
+  tokens, masks = zip(*added, (drawn, mask), strict=True)
   return batch._replace(
     tokens=np.concatenate([batch.tokens, np.stack(tokens, 1)], 1),
     mask=np.concatenate([batch.mask, np.stack(masks, 1)], 1),
@@ -211,7 +231,9 @@ def _no_spare(number: int) -> Row:
   raise ValueError("a problem of the probe set cannot be read: it has no spare")
 
 
-def _file(folder: pathlib.Path, step: int, found: Panel) -> None:
+def _file(
+  folder: pathlib.Path, step: int, found: Panel, classes: Sequence[str]
+) -> None:
   """Writes a probe as the evaluation of a problem set, for claims to read.
 
   Scores are those of the chosen answers, and of the other classes under
@@ -219,7 +241,7 @@ def _file(folder: pathlib.Path, step: int, found: Panel) -> None:
   """
   scores = {}
   for quantity, values in found.numbers.items():
-    for k, name in enumerate(probes.CLASSES):
+    for k, name in enumerate(classes):
       scores[f"{quantity}_{name}" if k else quantity] = values[:, k, None]
   entropies = scores.pop("entropy")
   one = np.ones_like(entropies, int)

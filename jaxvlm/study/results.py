@@ -28,12 +28,12 @@ _SHARES = (
   "objects",
   "attributes",
   "relations",
-  "top1",
-  "overconfidence",
-  "total_variation",
 )
-# Beginnings of the names of what is measured in nats.
-_NATS = ("entropy", "logprob", "shift", "jensen_shannon")
+# Shares that are means over the tokens of an answer.
+OVER_TOKENS = ("top1", "overconfidence", "total_variation")
+# Beginnings of the names of what is measured in nats, and may be negative.
+_SIGNED = ("logprob", "shift")
+_NATS = (*_SIGNED, "entropy", "jensen_shannon")
 
 # metric -> f64[P], one value per problem
 Scores = Mapping[str, np.ndarray]
@@ -55,7 +55,12 @@ class Unit(NamedTuple):
 
 def is_share(metric: str) -> bool:
   """Returns whether a score lies between 0 and 1, or -1 and 1."""
-  return metric in _SHARES or metric.startswith("pass@")
+  return metric in (*_SHARES, *OVER_TOKENS) or metric.startswith("pass@")
+
+
+def is_signed(metric: str) -> bool:
+  """Returns whether a score is in nats of either sign."""
+  return metric.startswith(_SIGNED)
 
 
 def unit(metric: str) -> Unit:

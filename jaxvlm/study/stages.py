@@ -10,6 +10,7 @@ import pathlib
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -124,9 +125,13 @@ def begin_carry(lab: Lab, stage: GRPOConfig) -> PyTree:
   unfinished = empty_samples(
     (stage.carry, stage.group), lab.config.data.max_new_tokens
   )
-  # A restored state lies where this one does: on all devices, as parameters.
+  return on_all_devices(lab, carries.begin(unfinished))
+
+
+def on_all_devices(lab: Lab, carry: PyTree) -> PyTree:
+  """Returns a carry that lies as parameters do, so that a restored one does."""
   whole = NamedSharding(lab.mesh, PartitionSpec())
-  return jax.device_put(carries.begin(unfinished), whole)
+  return jax.device_put(jax.tree.map(jnp.asarray, carry), whole)
 
 
 def measure(

@@ -10,6 +10,7 @@ _COMMANDS = {
   "sample": "answer a question about a picture, or those of a file",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
   "diagnose": "will RL get anywhere from this checkpoint? asked beforehand",
+  "influence": "what one update does to everything else: a heat map",
   "export": "a checkpoint of a run as a Hugging Face folder",
   "plan": "does this step fit that TPU slice? compiled, without one",
   "sandbox": "what may a program do here? tried; or run one with its tests",

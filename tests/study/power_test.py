@@ -66,7 +66,9 @@ def test_simulated_rates_have_the_mean_that_was_asked_for():
   np.testing.assert_allclose(
     rates.mean((0, 2, 3)), [0.5, 0.405, 0.6], atol=0.015
   )
-  entropies = power._entropies(rng, offsets / 100, runs, (40, 200, 3))
+  entropies = power._entropies(1, 0, rng, offsets / 100, runs, (40, 200, 3))
   np.testing.assert_allclose(
     entropies.mean((0, 2, 3)), 0.12 * (1 + offsets / 100), rtol=0.02
   )
+  changes = power._changes(1, 0, rng, offsets, runs, (40, 200, 3))
+  np.testing.assert_allclose(changes.mean((0, 2, 3)), offsets, atol=0.2)

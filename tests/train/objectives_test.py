@@ -9,6 +9,8 @@ from scipy import special
 from jaxvlm.rollout import statistics
 from jaxvlm.train import objectives
 from jaxvlm.train.objectives import Experience
+from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer
+from jaxvlm.train.step import init_state, make_train_step
 from tests import tiny
 
 MODEL, PARAMS = tiny.bag()
@@ -191,3 +193,42 @@ def test_what_stands_behind_the_mask_changes_nothing(name):
   assert a == b
   for x, y in zip(jax.tree.leaves(da), jax.tree.leaves(db), strict=True):
     np.testing.assert_array_equal(x, y)
+
+
+def test_a_multiplier_grows_while_negatives_are_too_likely():
+  """λ·(C − NLL⁻) is the penalty, and λ climbs by ρ·(C − NLL⁻), from 0 up."""
+  pairs, floor = tiny.batch(group=2), 5.0
+  stats = statistics(MODEL, PARAMS, pairs, **CUT)
+  chosen, rejected = (
+    -float(stats.logprobs[:, k].sum() / pairs.mask[:, k].sum())
+    for k in range(2)
+  )
+  objective = objectives.sft_constrained(MODEL, floor=floor, **CUT)
+  inputs = objectives.Multiplied(pairs, jnp.float32(0.3))
+  total = objectives.constrained_totals(inputs)
+  loss, found = objective(PARAMS, None, inputs, total)
+  expected = chosen + 0.3 * (floor - rejected)
+  assert float(loss) == pytest.approx(expected, rel=1e-5)
+  assert float(found["loss/multiplier"].value()) == pytest.approx(0.3)
+  for nll in (floor - 2.0, floor + 1.0, floor + 9.0):
+    raised = objectives.ascend(
+      jnp.float32(0.3), jnp.float32(nll), floor=floor, rate=0.1
+    )
+    by_hand = max(0.0, 0.3 + 0.1 * (floor - nll))
+    assert float(raised) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_a_step_under_a_hard_constraint_takes_its_multiplier_with_the_batch():
+  pairs = tiny.batch(group=2)
+  optimizer = make_optimizer(OptimizerConfig(1e-3))
+  step = make_train_step(
+    objectives.sft_constrained(MODEL, floor=5.0, **CUT),
+    objectives.constrained_totals,
+    optimizer,
+  )
+  state = init_state(PARAMS, optimizer)
+  _, out = step(state, {}, objectives.Multiplied(pairs, jnp.float32(0.3)))
+  assert float(out["loss/multiplier"]) == pytest.approx(0.3)
+  gap = 5.0 - float(out["loss/nll_negative"])
+  expected = float(out["loss/nll_positive"]) + 0.3 * gap
+  assert float(out["loss/total"]) == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,8 @@
-"""Probe captions of a picture: right ones, and wrong ones of every kind."""
+"""Probe captions of a picture: right ones, and wrong ones of every kind.
+
+In the order of `jaxvlm.diagnostics.probes.TEXTS`: chosen, paraphrase, minimally
+wrong, easily wrong, another picture's, shuffled.
+"""
 
 import dataclasses
 import random
@@ -8,16 +12,6 @@ from jaxvlm.data import negatives, scenes
 from jaxvlm.data.negatives import Kind
 from jaxvlm.data.rows import Row
 from jaxvlm.data.sources.scenes import Texts, wrong_caption
-
-# What the texts are, in their order (`jaxvlm.diagnostics.probes`).
-CLASSES = (
-  "chosen",
-  "paraphrase",
-  "minimally_wrong",
-  "easy_wrong",
-  "other_picture",
-  "shuffled",
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Each function returns an `Objective` for `make_train_step`; `frozen` holds
 trees that take no gradient (the teacher, the reference). `count` is the
-matching `Totals` of all but `sft_c`, which brings its own.
+matching `Totals` of all but `sft_c` and `sft_constrained`, which bring their
+own.
 """
 
 from jaxvlm.train.objectives.distillation import opd
@@ -16,9 +17,13 @@ from jaxvlm.train.objectives.preference import cw_dpo, dpo, focal_dpo
 from jaxvlm.train.objectives.reinforced import grpo, per_sequence, per_token
 from jaxvlm.train.objectives.supervised import (
   Contrast,
+  Multiplied,
+  ascend,
+  constrained_totals,
   sft,
   sft_c,
   sft_c_totals,
+  sft_constrained,
 )
 from jaxvlm.train.step import Objective
 
@@ -26,8 +31,11 @@ __all__ = [
   "Contrast",
   "Counts",
   "Experience",
+  "Multiplied",
   "Objective",
+  "ascend",
   "batch_of",
+  "constrained_totals",
   "count",
   "cw_dpo",
   "dpo",
@@ -39,4 +47,5 @@ __all__ = [
   "sft",
   "sft_c",
   "sft_c_totals",
+  "sft_constrained",
 ]

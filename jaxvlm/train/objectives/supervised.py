@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxvlm import losses
+from jaxvlm.metrics import scalar
 from jaxvlm.rollout import statistics
 from jaxvlm.train.objectives.inputs import (
   Counts,
@@ -114,3 +115,61 @@ def sft_c_totals(model: Model, *, vocab_size: int) -> BatchTotals:
     return totals(batch)._replace(negative_nll=nll)
 
   return BatchTotals(totals, measure)
+
+
+class Multiplied(NamedTuple):
+  """Pairs, and the multiplier λ >= 0 of the constraint on their negatives."""
+
+  batch: Batch
+  multiplier: Array
+
+
+def sft_constrained(
+  model: Model, *, vocab_size: int, floor: float
+) -> Objective:
+  """Returns the Lagrangian of SFT whose negatives keep a mean NLL of C.
+
+    L = NLL(y⁺) + λ·(C − mean_batch NLL(y⁻))
+
+  The hard constraint that SFT-C relaxes (arXiv:2510.11978, Section 4.1); λ is
+  raised between the steps while the constraint is broken (`ascend`). One
+  micro-batch only: λ belongs to a whole batch.
+  """
+
+  def objective(
+    params: Params, frozen: PyTree, inputs: Multiplied, total: Contrast
+  ):
+    batch, multiplier = inputs
+    require_pairs(batch)
+    stats = statistics(model, params, batch, vocab_size=vocab_size)
+    (positive, _), (negative, _) = (
+      losses.sft_loss(stats.logprobs[:, k], batch.mask[:, k], normalizer=count)
+      for k, count in enumerate((total.positive_tokens, total.negative_tokens))
+    )
+    return positive + multiplier * (floor - negative), {
+      "loss/nll_positive": scalar(positive),
+      "loss/nll_negative": scalar(negative),
+      "loss/multiplier": scalar(multiplier),
+      **policy_metrics(stats, batch),
+    }
+
+  return objective
+
+
+def constrained_totals(inputs: Multiplied) -> Contrast:
+  """Returns the totals of `sft_constrained`."""
+  return Contrast(*jnp.sum(inputs.batch.mask.astype(jnp.float32), (0, 2)))
+
+
+def ascend(
+  multiplier: Array, negative_nll: Array, *, floor: float, rate: float
+) -> Array:
+  """Returns λ ← max(0, λ + ρ·(C − NLL(y⁻))), a step of dual ascent.
+
+  Args:
+    multiplier: f32[] λ.
+    negative_nll: f32[] mean NLL of the negatives, nats per token.
+    floor: C, nats per token.
+    rate: ρ > 0.
+  """
+  return jnp.maximum(0.0, multiplier + rate * (floor - negative_nll))
