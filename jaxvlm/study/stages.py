@@ -10,7 +10,6 @@ import pathlib
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -131,7 +130,7 @@ def begin_carry(lab: Lab, stage: GRPOConfig) -> PyTree:
 def on_all_devices(lab: Lab, carry: PyTree) -> PyTree:
   """Returns a carry that lies as parameters do, so that a restored one does."""
   whole = NamedSharding(lab.mesh, PartitionSpec())
-  return jax.device_put(jax.tree.map(jnp.asarray, carry), whole)
+  return jax.device_put(carry, whole)
 
 
 def measure(
