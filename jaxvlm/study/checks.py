@@ -25,7 +25,7 @@ from jaxvlm.study.config import (
   StudyConfig,
 )
 from jaxvlm.tokenstats import check_temperature
-from jaxvlm.train import assemble, optimizer
+from jaxvlm.train import assemble, monitor, optimizer
 
 _LEAST = float(np.finfo(np.float32).tiny)  # what float32 keeps apart from 0
 
@@ -103,6 +103,8 @@ def _check_grpo(name: str, stage: GRPOConfig) -> None:
   slots, carry = stage.slots, stage.carry
   at_least(0, slots, "rows", of=f"{name}.slots")
   at_least(1, slots, "width", "segment", of=f"{name}.slots")
+  with named(f"{name}.monitor."):
+    monitor.check_settings(stage.monitor)
   if carry and not (slots.rows and 0 <= carry <= stage.prompts):
     raise ValueError(
       f"{name}.carry is {carry} with {name}.slots.rows {slots.rows}, expected"

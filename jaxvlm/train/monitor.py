@@ -47,20 +47,23 @@ class MonitorConfig:
   degenerate: float = _setting("share of degenerate groups that is told", 0.9)
   fall: float = _setting("relative fall of pass@k that is told", 0.2)
 
-  def __post_init__(self):
-    if not 1 <= self.first < self.second:
+
+def check_settings(config: MonitorConfig) -> None:
+  """Raises ValueError, naming the setting, for a number out of range."""
+  for name in ("first", "window"):
+    if getattr(config, name) < 1:
       raise ValueError(
-        f"monitor: steps are {self.first} and {self.second}, expected the first"
-        " to be at least 1 and the second to come later"
+        f"{name} is {getattr(config, name)}, expected at least 1"
       )
-    if self.window < 1:
-      raise ValueError(
-        f"monitor: window is {self.window}, expected at least 1 step"
-      )
-    if not 0 < self.drop < 1:
-      raise ValueError(
-        f"monitor: drop is {self.drop}, expected a share between 0 and 1"
-      )
+  if config.second <= config.first:
+    raise ValueError(
+      f"second is {config.second}, expected a step after the first,"
+      f" {config.first}"
+    )
+  for name in ("drop", "degenerate", "fall"):
+    value = getattr(config, name)
+    if not 0 <= value <= 1:
+      raise ValueError(f"{name} is {value}, expected a share from 0 to 1")
 
 
 WATCHING = MonitorConfig()

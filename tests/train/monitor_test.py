@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from jaxvlm.train.monitor import Monitor, MonitorConfig
+from jaxvlm.train.monitor import Monitor, MonitorConfig, check_settings
 
 CONFIG = MonitorConfig(early_stop=True, first=4, second=8, window=2)
 
@@ -96,12 +96,13 @@ def test_stages_without_groups_are_not_watched():
 @pytest.mark.parametrize(
   "settings,said",
   [
-    ({"first": 5, "second": 5}, "steps are 5 and 5"),
-    ({"first": 0}, "steps are 0 and 150"),
-    ({"drop": 1.5}, "drop is 1.5"),
+    ({"first": 5, "second": 5}, "second is 5, expected a step after"),
+    ({"first": 0}, "first is 0, expected at least 1"),
+    ({"drop": 1.5}, "drop is 1.5, expected a share"),
+    ({"degenerate": float("nan")}, "degenerate is nan"),
     ({"window": 0}, "window is 0"),
   ],
 )
 def test_settings_that_cannot_be(settings, said):
   with pytest.raises(ValueError, match=said):
-    MonitorConfig(**settings)
+    check_settings(MonitorConfig(**settings))
