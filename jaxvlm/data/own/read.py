@@ -16,6 +16,8 @@ from jaxvlm.data.own.forms import Form
 from jaxvlm.data.own.pictures import Pictures
 from jaxvlm.data.rows import Picture, Row
 
+# Fields of the known layouts whose content no model here reads.
+_UNREAD = ("videos", "video", "audios", "audio", "tools")
 _PATIENCE = 2.0  # seconds before reading shows a bar
 
 
@@ -132,6 +134,12 @@ def _checked(found: Found, columns: Mapping[str, str]) -> dict:
         f" expected one of {', '.join(named)}"
       )
     named[expected] = named.pop(given)
+  unread = [name for name in _UNREAD if named.get(name)]
+  if unread:
+    raise ValueError(
+      f"the record has {', '.join(unread)}, which would be left out: expected"
+      " texts and pictures only"
+    )
   return {name: value for name, value in named.items() if value is not None}
 
 

@@ -76,11 +76,12 @@ def test_broken_records_are_named_and_counted(tmp_path):
     b'{"question": "a", "images": [3]}',
     b'{"question": "a", "images": ["http://x.org/a.png"]}',
     b'{"question": "a <image>"}',
+    b'{"question": "a", "videos": ["a.mp4"]}',
     b'{"question": "a", "image": "absent.png"}',
     b"[" * 100_000,
     b"9" * 5000,
   ]
-  file.write_bytes(lines(LINE) + b"\n".join(broken))
+  file.write_bytes(lines(LINE | {"videos": []}) + b"\n".join(broken))
   table = own.read(file, own.prompts)
   assert table.found == 1 + len(broken) and len(table.rows) == 1
   places = [place for place, _ in table.dropped]
@@ -92,7 +93,7 @@ def test_broken_records_are_named_and_counted(tmp_path):
   assert "no JSON" in listed[0]["reason"]
   counted = drops.reasons([*table.dropped, ("r", "question is 4, expected a")])
   assert sum(counted.values()) == len(broken) + 1
-  with pytest.raises(ValueError, match=r"15 of 16 rows .* at most 1%") as e:
+  with pytest.raises(ValueError, match=r"16 of 17 rows .* at most 1%") as e:
     drops.check(table.dropped, table.found)
   assert "the first is 'rows.jsonl:2': the line is no JSON" in str(e.value)
   assert "\n  1 × the line is no JSON" in str(e.value)
