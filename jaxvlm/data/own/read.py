@@ -84,8 +84,9 @@ def read(
     count += 1
     try:
       record = _checked(one, columns or {})
+      # A field that is null here may be what tells the layout.
       chosen = chosen or layouts.of(record)
-      example = _parsed(chosen, record)
+      example = _parsed(chosen, _filled(record))
       name = example.id or one.place
       name = f"{name} ({one.place})" if name in rows else name
       images = [_present(finder.find(image)) for image in example.images]
@@ -119,7 +120,7 @@ def _records(path: str, split: str) -> tuple[pathlib.Path, Iterator[Found]]:
 
 
 def _checked(found: Found, columns: Mapping[str, str]) -> dict:
-  """Returns a record's fields that say something, under the layout's names."""
+  """Returns a record under the layout's names."""
   if found.error:
     raise ValueError(found.error)
   if not isinstance(found.value, dict):
@@ -140,7 +141,12 @@ def _checked(found: Found, columns: Mapping[str, str]) -> dict:
       f"the record has {', '.join(unread)}, which would be left out: expected"
       " texts and pictures only"
     )
-  return {name: value for name, value in named.items() if value is not None}
+  return named
+
+
+def _filled(record: dict) -> dict:
+  """Returns the fields that say something."""
+  return {name: value for name, value in record.items() if value is not None}
 
 
 def _present(picture: Picture) -> Picture:

@@ -26,24 +26,31 @@ from jaxvlm.data.own.example import (
 from jaxvlm.data.turns import Turn
 
 
-def _side(value: Any, role: str) -> tuple[tuple[Turn, ...], list[Any]]:
-  """Returns (turns, pictures) of a text, which `role` says, or of messages."""
+def _side(
+  record: Record, name: str, role: str
+) -> tuple[tuple[Turn, ...], list[Any]]:
+  """Returns (turns, pictures) of a field; `role` says what is only a text."""
+  value = record.get(name)
   if isinstance(value, str):
     value = [{"role": role, "content": value}]
+  if not isinstance(value, list | tuple):
+    raise ValueError(
+      f"{name} is {short(value)}, expected a text or a list of messages"
+    )
   return conversation(value)
 
 
 def _completion(record: Record) -> Example:
-  turns, named = _side(record.get("prompt"), "user")
-  more, others = _side(record.get("completion"), "assistant")
+  turns, named = _side(record, "prompt", "user")
+  more, others = _side(record, "completion", "assistant")
   return _example(record, (*turns, *more), named + others, None)
 
 
 def _preference(record: Record) -> Example:
-  chosen, named = _side(record.get("chosen"), "assistant")
-  rejected, _ = _side(record.get("rejected"), "assistant")
+  chosen, named = _side(record, "chosen", "assistant")
+  rejected, _ = _side(record, "rejected", "assistant")
   if record.get("prompt") is not None:
-    turns, before = _side(record["prompt"], "user")
+    turns, before = _side(record, "prompt", "user")
     named = before + named
   else:
     common = 0
@@ -64,7 +71,7 @@ def _preference(record: Record) -> Example:
 
 
 def _prompt(record: Record) -> Example:
-  turns, named = _side(record.get("prompt"), "user")
+  turns, named = _side(record, "prompt", "user")
   return _example(record, turns, named, None)
 
 

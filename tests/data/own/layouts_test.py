@@ -207,6 +207,14 @@ def test_columns_may_have_other_names(folder):
     own.read(file, own.problems, columns={"answer": "labels"})
 
 
+def test_a_field_that_is_null_tells_the_layout_too(folder):
+  whole = {"prompt": "a", "chosen": "b", "rejected": "c"}
+  file = write(folder, whole | {"rejected": None}, whole)
+  table = own.read(file, own.pairs)
+  assert table.layout == "preference" and len(table.rows) == 1
+  assert "rejected is None" in table.dropped[0][1]
+
+
 def test_unknown_fields_and_layouts_are_refused(folder):
   file = write(folder, {"text": "x"}, {"question": "x"})
   with pytest.raises(ValueError, match="rows.jsonl:1: the fields text are"):
