@@ -172,6 +172,22 @@ def _descendants(pid, word):
   return out
 
 
+@pytest.mark.slow
+def test_attacks_again_and_again(sandbox, tmp_path):
+  """Five times all of them, between right programs, in one pool."""
+  programs = attacks.programs(1, str(tmp_path / "secret"), str(tmp_path))
+  jobs = [
+    (f"{program}\n# {turn}", attacks.TESTS)
+    for turn in range(5)
+    for program in (*programs.values(), GOOD)
+  ]
+  found = sandbox.run(jobs)
+  right = len(programs)  # behind the attacks of every turn
+  passed = [n % (right + 1) == right for n in range(len(jobs))]
+  assert [verdict.passed for verdict in found] == passed
+  assert len(_descendants(os.getpid(), "template")) <= 6
+
+
 def test_wrong_solutions_earn_nothing(sandbox):
   jobs = [(p, tests) for tests, bad in attacks.WRONG.values() for p in bad]
   assert len(jobs) == 20
