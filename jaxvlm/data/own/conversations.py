@@ -12,13 +12,9 @@ from jaxvlm.data.own.example import (
   Example,
   Layout,
   Record,
-  answer_of,
   conversation,
-  images_of,
-  label_of,
+  from_turns,
   message_of,
-  placed,
-  with_system,
 )
 
 _NAMES = {"role": "from", "content": "value"}
@@ -31,13 +27,7 @@ def _parse(record: Record) -> Example:
     chosen, _ = message_of(record.get("chosen"), **_NAMES)
     worse, _ = message_of(record.get("rejected"), **_NAMES)
     turns, rejected = (*turns, chosen), worse.text
-  return Example(
-    with_system(record, turns),
-    placed(named, images_of(record)),
-    rejected,
-    answer_of(record),
-    label_of(record, "id"),
-  )
+  return from_turns(record, turns, named, rejected)
 
 
 LAYOUT = Layout(

@@ -99,7 +99,7 @@ def answer_of(record: Record, *names: str) -> str | None:
   return None
 
 
-def images_of(record: Record) -> list[Any]:
+def _images_of(record: Record) -> list[Any]:
   """Returns the pictures that a record names outside of its texts."""
   for name in ("images", "image"):
     value = record.get(name)
@@ -198,7 +198,31 @@ def message_of(
   return Turn(_ROLES[side], text), images
 
 
-def with_system(record: Record, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+def from_turns(
+  record: Record,
+  turns: Sequence[Turn],
+  named: Sequence[Any],
+  rejected: str | None = None,
+) -> Example:
+  """Returns what a record says beside its turns, with them.
+
+  Args:
+    record: its fields system, images or image, answer, id and group are read.
+    turns: what is said.
+    named: the pictures of the turns, as in `said`.
+    rejected: a worse answer.
+  """
+  return Example(
+    _with_system(record, turns),
+    _placed(named, _images_of(record)),
+    rejected,
+    answer_of(record),
+    label_of(record, "id"),
+    label_of(record, "group"),
+  )
+
+
+def _with_system(record: Record, turns: Sequence[Turn]) -> tuple[Turn, ...]:
   """Returns turns behind the record's own system prompt, if it has one."""
   own = record.get("system")
   if not own:
@@ -208,7 +232,7 @@ def with_system(record: Record, turns: Sequence[Turn]) -> tuple[Turn, ...]:
   return (Turn("system", text_of(record, "system")), *turns)
 
 
-def placed(named: Sequence[Any], listed: Sequence[Any]) -> tuple[Any, ...]:
+def _placed(named: Sequence[Any], listed: Sequence[Any]) -> tuple[Any, ...]:
   """Returns one reference for each picture.
 
   Args:

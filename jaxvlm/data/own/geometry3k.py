@@ -9,10 +9,7 @@ from jaxvlm.data.own.example import (
   Example,
   Layout,
   Record,
-  answer_of,
-  images_of,
-  label_of,
-  placed,
+  from_turns,
   said,
   text_of,
 )
@@ -22,12 +19,8 @@ from jaxvlm.data.turns import Turn
 
 def _parse(record: Record) -> Example:
   problem, places = said(text_of(record, "problem"))
-  return Example(
-    (Turn("user", problem + INSTRUCTION),),
-    placed(places, images_of(record)),
-    answer=answer_of(record, "answer"),
-    id=label_of(record, "id"),
-  )
+  turn = Turn("user", problem + INSTRUCTION)
+  return from_turns(record, [turn], places)
 
 
 LAYOUT = Layout(

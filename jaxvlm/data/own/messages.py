@@ -12,26 +12,18 @@ from jaxvlm.data.own.example import (
   Example,
   Layout,
   Record,
-  answer_of,
   conversation,
-  images_of,
-  label_of,
-  placed,
+  from_turns,
   text_of,
-  with_system,
 )
 
 
 def _parse(record: Record) -> Example:
   turns, named = conversation(record.get("messages"))
   rejected = record.get("rejected_response")
-  return Example(
-    with_system(record, turns),
-    placed(named, images_of(record)),
-    None if rejected is None else text_of(record, "rejected_response"),
-    answer_of(record),
-    label_of(record, "id"),
-  )
+  if rejected is not None:
+    rejected = text_of(record, "rejected_response")
+  return from_turns(record, turns, named, rejected)
 
 
 LAYOUT = Layout(

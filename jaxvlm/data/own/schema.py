@@ -12,13 +12,9 @@ from jaxvlm.data.own.example import (
   Example,
   Layout,
   Record,
-  answer_of,
-  images_of,
-  label_of,
-  placed,
+  from_turns,
   said,
   text_of,
-  with_system,
 )
 from jaxvlm.data.turns import Turn
 
@@ -29,14 +25,9 @@ def _parse(record: Record) -> Example:
   if record.get("response") is not None:
     turns.append(Turn("assistant", text_of(record, "response")))
   rejected = record.get("rejected")
-  return Example(
-    with_system(record, turns),
-    placed(places, images_of(record)),
-    None if rejected is None else text_of(record, "rejected"),
-    answer_of(record, "answer"),
-    label_of(record, "id"),
-    label_of(record, "group"),
-  )
+  if rejected is not None:
+    rejected = text_of(record, "rejected")
+  return from_turns(record, turns, places, rejected)
 
 
 LAYOUT = Layout(

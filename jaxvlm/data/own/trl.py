@@ -15,13 +15,9 @@ from jaxvlm.data.own.example import (
   Example,
   Layout,
   Record,
-  answer_of,
   conversation,
-  images_of,
-  label_of,
-  placed,
+  from_turns,
   short,
-  with_system,
 )
 from jaxvlm.data.turns import Turn
 
@@ -43,7 +39,7 @@ def _side(
 def _completion(record: Record) -> Example:
   turns, named = _side(record, "prompt", "user")
   more, others = _side(record, "completion", "assistant")
-  return _example(record, (*turns, *more), named + others, None)
+  return from_turns(record, (*turns, *more), named + others)
 
 
 def _preference(record: Record) -> Example:
@@ -67,27 +63,12 @@ def _preference(record: Record) -> Example:
         f"{name} is {short([turn.role for turn in answer])} behind the prompt,"
         " expected one turn of the assistant"
       )
-  return _example(record, (*turns, *chosen), named, rejected[0].text)
+  return from_turns(record, (*turns, *chosen), named, rejected[0].text)
 
 
 def _prompt(record: Record) -> Example:
   turns, named = _side(record, "prompt", "user")
-  return _example(record, turns, named, None)
-
-
-def _example(
-  record: Record,
-  turns: tuple[Turn, ...],
-  named: list[Any],
-  rejected: str | None,
-) -> Example:
-  return Example(
-    with_system(record, turns),
-    placed(named, images_of(record)),
-    rejected,
-    answer_of(record),
-    label_of(record, "id"),
-  )
+  return from_turns(record, turns, named)
 
 
 PREFERENCE = Layout(

@@ -14,9 +14,8 @@ from jaxvlm.data.own.example import (
   Record,
   answer_of,
   conversation,
-  images_of,
+  from_turns,
   label_of,
-  placed,
   short,
 )
 
@@ -31,11 +30,10 @@ def _parse(record: Record) -> Example:
   extra = record.get("extra_info")
   extra = extra if isinstance(extra, Mapping) else {}
   names = (label_of(extra, "split"), label_of(extra, "index"))
-  return Example(
-    turns,
-    placed(named, images_of(record)),
+  example = from_turns(record, turns, named)
+  return example._replace(
     answer=answer_of(judge, "ground_truth"),
-    id=label_of(record, "id") or ("/".join(names) if names[1] else ""),
+    id=example.id or ("/".join(names) if names[1] else ""),
     group=label_of(record, "data_source"),
   )
 
