@@ -13,6 +13,7 @@ from typing import NamedTuple
 from numpy.typing import ArrayLike
 
 from jaxvlm.diagnostics.bootstrap import Interval, bootstrap_interval
+from jaxvlm.diagnostics.collapse import ENTROPY_THRESHOLD
 from jaxvlm.diagnostics.diversity import mode_share
 from jaxvlm.diagnostics.groups import (
   GroupSize,
@@ -147,10 +148,10 @@ def _advise(
     f" [{entropy.low:.3f}, {entropy.high:.3f}],"
     f" {_side(entropy, threshold)} {threshold:g}",
   ]
-  if prompts is None:
+  if threshold == ENTROPY_THRESHOLD:
     reasons.append(
-      "the threshold was found over prompt tokens of other models: calibrate"
-      " it on runs of your own"
+      "that threshold is of the paper's coders, over prompt tokens: calibrate it"
+      " on runs of your own"
     )
   misled = abs(groups.useful_at_mean - useful.mean)
   if misled > 0.05:

@@ -14,7 +14,15 @@ P, N = 60, 16
 
 
 def found(
-  rate, entropy=0.5, prompt=None, spread=0.01, name="a", seed=0, p=P, **more
+  rate,
+  entropy=0.5,
+  prompt=None,
+  spread=0.01,
+  name="a",
+  seed=0,
+  p=P,
+  threshold=0.18,
+  **more,
 ):
   rng = np.random.default_rng(seed)
   rewards = rng.random((p, N)) < np.broadcast_to(rate, (p,))[:, None]
@@ -25,7 +33,7 @@ def found(
     entropy + around,
     [["x", "y"] * (N // 2)] * p,
     prompt_entropies=None if prompt is None else prompt + around,
-    threshold=0.18,
+    threshold=threshold,
     **more,
   )
 
@@ -45,8 +53,7 @@ def test_numbers():
     1 - degenerate_probability(0.4, 8), abs=0.03
   )
   assert "above 0.18" in one.reasons[2] and "prompt tokens" in one.reasons[2]
-  assert not [r for r in one.reasons if "calibrate" in r]
-  assert [r for r in found(0.4).reasons if "calibrate" in r]
+  assert [r for r in one.reasons if "calibrate it on runs of your own" in r]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +95,12 @@ def test_ranks_are_not_those_of_the_score():
   ]  # fmt: skip
   order = [one.name for one in rank(ladder)]
   assert order == ["wide", "shallow", "middle", "deep", "none"]
+
+
+def test_a_threshold_of_ones_own_is_not_explained():
+  one = found(0.4, 0.35, threshold=0.4)
+  assert one.advice is Advice.RISKY and one.threshold == 0.4
+  assert not [r for r in one.reasons if "calibrate" in r]
 
 
 def test_fewer_samples_than_a_group():
