@@ -150,8 +150,8 @@ def _advise(
   ]
   if threshold == ENTROPY_THRESHOLD:
     reasons.append(
-      "that threshold is of the paper's coders, over prompt tokens: calibrate it"
-      " on runs of your own"
+      "that threshold is of the paper's coders, over prompt tokens: calibrate"
+      " it on runs of your own"
     )
   misled = abs(groups.useful_at_mean - useful.mean)
   if misled > 0.05:
