@@ -11,7 +11,7 @@ import random
 import socket
 
 from jaxvlm.rewards.code import checker, frames, walls
-from jaxvlm.rewards.code.limits import Limits
+from jaxvlm.rewards.code.rlimits import Most
 from jaxvlm.rewards.code.walls import Walls
 
 # Jobs of one process: what tests leave behind in modules ends with it.
@@ -24,7 +24,7 @@ class Judge:
   Its socket is readable when a report is there, or the process has ended.
   """
 
-  def __init__(self, around: Walls, most: Limits):
+  def __init__(self, around: Walls, most: Most):
     """Starts the process.
 
     Args:

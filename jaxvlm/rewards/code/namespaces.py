@@ -6,7 +6,6 @@ only a process outside may map more than one.
 """
 
 import os
-import pathlib
 import socket
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -74,9 +73,14 @@ def _close_user_namespaces() -> None:
   Where /proc/sys is read-only (containers), the filter of calls refuses it.
   """
   try:
-    pathlib.Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    _write("/proc/sys/user/max_user_namespaces", "0")
   except OSError:
     pass
+
+
+def _write(path: str, text: str) -> None:
+  with open(path, "w") as file:
+    file.write(text)
 
 
 def write_map(pid: int) -> bytes:
@@ -89,19 +93,18 @@ def write_map(pid: int) -> bytes:
     SEPARATE where a second user was mapped (root alone may): programs then run
     as one that owns nothing, and the kernel counts their processes. Else ALONE.
   """
-  folder = pathlib.Path(f"/proc/{pid}")
-  (folder / "setgroups").write_text("deny")
+  _write(f"/proc/{pid}/setgroups", "deny")
   nobody = 65534
   if os.geteuid() == 0:
     both = f"0 0 1\n1 {nobody} 1\n"
     try:
-      (folder / "uid_map").write_text(both)
-      (folder / "gid_map").write_text(both)
+      _write(f"/proc/{pid}/uid_map", both)
+      _write(f"/proc/{pid}/gid_map", both)
       return SEPARATE
     except OSError:
       pass  # a root that is itself mapped, alone
-  (folder / "uid_map").write_text(f"0 {os.geteuid()} 1\n")
-  (folder / "gid_map").write_text(f"0 {os.getegid()} 1\n")
+  _write(f"/proc/{pid}/uid_map", f"0 {os.geteuid()} 1\n")
+  _write(f"/proc/{pid}/gid_map", f"0 {os.getegid()} 1\n")
   return ALONE
 
 

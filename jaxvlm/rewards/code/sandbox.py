@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from jaxvlm.rewards.code import verdict as verdicts
 from jaxvlm.rewards.code.limits import Limits
+from jaxvlm.rewards.code.rlimits import Most
 from jaxvlm.rewards.code.suite import Tests
 from jaxvlm.rewards.code.template import Job
 from jaxvlm.rewards.code.verdict import Outcome, Verdict
@@ -154,6 +155,7 @@ class Sandbox:
   def _run(self, jobs: Sequence[tuple[str, Tests]]) -> list[Verdict]:
     found: dict[tuple[str, Tests], Verdict] = {}
     tasks: dict[tuple[str, Tests], _Task] = {}
+    most = Most(self._limits.timeout_s, self._limits.memory_mb)
     for program, tests in jobs:
       key = (program, tests)
       if key in found or key in tasks:
@@ -162,7 +164,7 @@ class Sandbox:
       if refused:
         found[key] = refused
       else:
-        job = Job(self._limits, tests.in_process)
+        job = Job(most, tests.in_process)
         tasks[key] = _Task(job, program.encode(), tests.pack())
     answers = self._all(list(tasks.values()))
     found.update(zip(tasks, answers, strict=True))

@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import select
-import shutil
 import socket
 import struct
 import sys
@@ -24,23 +23,24 @@ from jaxvlm.rewards.code import (
   filter,
   frames,
   kernel,
-  limits,
   namespaces,
+  rlimits,
   walls,
 )
 from jaxvlm.rewards.code.judge import Judge
+from jaxvlm.rewards.code.rlimits import Most
 from jaxvlm.rewards.code.walls import Walls
 
 # Imported once, here: programs find them loaded. Nothing that brings threading
 # (queue, logging): after a fork it costs as much as the program.
 _WARM = (
-  "bisect", "cmath", "collections", "copy", "dataclasses", "datetime",
+  "bisect", "cmath", "collections", "copy", "datetime",
   "decimal", "fractions", "functools", "hashlib", "heapq", "itertools",
   "math", "operator", "random", "re", "statistics", "string", "typing",
 )  # fmt: skip
 # What programs may import where their user cannot read the interpreter's files.
 _MORE = (
-  "array", "base64", "calendar", "contextlib", "enum", "hashlib", "inspect",
+  "array", "base64", "calendar", "contextlib", "dataclasses", "enum", "inspect",
   "io", "json", "numbers", "os", "pprint", "queue", "secrets", "struct",
   "textwrap", "threading", "time", "timeit", "types", "zlib",
 )  # fmt: skip
@@ -57,7 +57,7 @@ class Job(NamedTuple):
     in_process: run program and tests in one process, which is weaker.
   """
 
-  limits: limits.Limits
+  limits: Most
   in_process: bool
 
   def pack(self) -> bytes:
@@ -70,7 +70,7 @@ class Job(NamedTuple):
   def unpack(cls, data: bytes) -> "Job":
     """Reads what `pack` wrote."""
     timeout_s, memory_mb, in_process = _HEADER.unpack(data)
-    return cls(limits.Limits(timeout_s, memory_mb), in_process)
+    return cls(Most(timeout_s, memory_mb), in_process)
 
 
 class Ended(NamedTuple):
@@ -114,7 +114,7 @@ def main() -> None:
   try:
     around = _build(control, use_namespaces, folder)
     kernel.never_gain()
-    limits.apply_to_all()
+    rlimits.apply_to_all()
   except OSError as error:
     control.send(json.dumps({"error": error.strerror}).encode())
     return
@@ -184,6 +184,8 @@ def _build(control: socket.socket, use_namespaces: bool, folder: str) -> Walls:
 
 
 def _empty(folder: str) -> None:
+  import shutil  # with three compressors, which no program's process needs
+
   for entry in os.scandir(folder):
     if entry.is_dir(follow_symlinks=False):
       shutil.rmtree(entry.path, ignore_errors=True)

@@ -6,8 +6,8 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxvlm.rewards.code import kernel, limits
-from jaxvlm.rewards.code.limits import Limits
+from jaxvlm.rewards.code import kernel, rlimits
+from jaxvlm.rewards.code.rlimits import Most
 
 
 class Walls(NamedTuple):
@@ -30,7 +30,7 @@ class Walls(NamedTuple):
 
 def start(
   walls: Walls,
-  most: Limits,
+  most: Most,
   body: Callable[..., None],
   files: Sequence[int],
   *,
@@ -58,7 +58,7 @@ def start(
       os.setresgid(walls.user, walls.user, walls.user)
       os.setresuid(walls.user, walls.user, walls.user)
     kernel.die_with_parent(signal.SIGKILL)  # a change of user forgets it
-    limits.apply(most, cpu=not lives_on)
+    rlimits.apply(most, cpu=not lives_on)
     if walls.filter:
       walls.filter.install()
     body(*files)
