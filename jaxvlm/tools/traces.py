@@ -13,14 +13,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxvlm import wholefile
+from jaxvlm import journal, wholefile
 from jaxvlm.data import own
+from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.own import drops
 from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.eval import harness
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.tasks import Task, final
 from jaxvlm.typing import Params
+
+_BATCHES = 8  # of prompts in memory at a time
 
 
 class Kept(NamedTuple):
@@ -106,6 +109,29 @@ def draw(
   Raises:
     ValueError: more than 1 % of the rows cannot be used.
   """
+  found = rows_lib.survey(rows, encoder)
+  drops.check(found.dropped, len(rows))
+  usable = [found.row(number) for number in range(len(found.kept))]
+  # The pictures of a part are in memory, not those of all.
+  size = _BATCHES * batch
+  parts = [usable[at : at + size] for at in range(0, len(usable), size)]
+  return [
+    answer
+    for number, part in enumerate(journal.progress(parts, "parts"))
+    for answer in _draw_part(
+      part, encoder, generate, params, jax.random.fold_in(key, number), batch
+    )
+  ]
+
+
+def _draw_part(
+  rows: Sequence[Row],
+  encoder: Encoder,
+  generate: Generate,
+  params: Params,
+  key: jax.Array,
+  batch: int,
+) -> list[Answer]:
   said: list[tuple[Row, str]] = []
 
   def reward(responses: Sequence[str], asked: Sequence[Row]) -> Any:
@@ -113,16 +139,12 @@ def draw(
     return final.scores(responses, asked)
 
   task = Task("traces", lambda _: rows, reward, final.METRICS, final.answer)
+  # What cannot be used was counted; a picture that breaks late is left out.
   problems = harness.make_problem_set(
-    "traces", rows, encoder, batch, task=task, max_missing=drops.MOST
+    "traces", rows, encoder, batch, task=task, max_missing=1.0
   )
   found = harness.evaluate(
-    problems,
-    generate,
-    params,
-    key,
-    decode=encoder.chat.decode,
-    show_progress=True,
+    problems, generate, params, key, decode=encoder.chat.decode
   )
   return [
     Answer(row, text, bool(right), bool(finished))
