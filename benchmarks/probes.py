@@ -2,9 +2,9 @@
 
   python -m benchmarks.probes
 
-On nano-scenes' shapes, with the laptop's settings of `experiments/cw_dpo`.
-FLOPs are counted in the programs (`plan.jaxpr_flops`), so they do not depend on
-how busy the machine is; seconds are medians.
+On a shipped model, with the laptop's batch and probe set of
+`experiments/cw_dpo`. FLOPs are counted in the programs (`plan.jaxpr_flops`), so
+they do not depend on how busy the machine is; seconds are medians.
 """
 
 import statistics
@@ -31,19 +31,20 @@ _ROUNDS = 5
 
 def main() -> None:
   config = configs.laptop()
-  name = "nano-scenes"
+  name = "nano-base"
   folder = assets.folder(name)
   model_config, params = models.load_pretrained(folder, np.float32)
   chat = chats.load(folder, model_config.layout)
+  rows = problems.read(config)
+  stage = config.second(MAIN["sft_c_cw_dpo"])
+  pairs = rows.training["stage2"][: stage.prompts]
+  texts = [text for row in (*pairs, *rows.probes) for text in row.responses]
   encoder = Encoder(
     chat,
     PixelBudget(config.data.min_pixels, config.data.max_pixels),
     (Bucket(config.data.prompt_tokens[0], config.data.patch_slots[0]),),
-    config.data.max_new_tokens,
+    max(len(chat.completion(text)) for text in texts),
   )
-  rows = problems.read(config)
-  stage = config.second(MAIN["sft_c_cw_dpo"])
-  pairs = rows.training["stage2"][: stage.prompts]
   batch = make_batch(
     tuple(pairs), lambda n: pairs[0], encoder.buckets[0], encoder
   ).batch
