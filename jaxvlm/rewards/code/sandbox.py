@@ -1,16 +1,14 @@
 """Batches of programs, run where they can harm nothing and forge nothing."""
 
-import collections
+import contextlib
 import enum
 import os
 import selectors
 import sys
 import threading
-import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from jaxvlm.rewards.code import verdict as verdicts
+from jaxvlm.rewards.code.batch import Batch, Task
 from jaxvlm.rewards.code.limits import Limits
 from jaxvlm.rewards.code.rlimits import Most
 from jaxvlm.rewards.code.suite import Tests
@@ -19,11 +17,6 @@ from jaxvlm.rewards.code.verdict import Outcome, Verdict
 from jaxvlm.rewards.code.worker import Unavailable, Worker
 
 MAX_PROGRAM = 1 << 20
-# Jobs that one worker holds: it begins the next while we read the last answer.
-_AHEAD = 2
-# Beyond the time of a job, for a machine that is busy, before a worker that
-# does not answer is ended.
-_GRACE_S = 10.0
 
 _HINT = (
   ". Expected user, mount, process and network namespaces: run on a kernel that"
@@ -37,21 +30,6 @@ class Level(enum.Enum):
 
   NAMESPACES = "namespaces"
   RLIMITS = "rlimits"
-
-
-class _Task(NamedTuple):
-  """A job with its bytes."""
-
-  job: Job
-  program: bytes
-  tests: bytes
-
-
-class _Busy(NamedTuple):
-  """A job that a worker holds: its number, and when it must have answered."""
-
-  number: int
-  due: float
 
 
 class Sandbox:
@@ -154,7 +132,7 @@ class Sandbox:
 
   def _run(self, jobs: Sequence[tuple[str, Tests]]) -> list[Verdict]:
     found: dict[tuple[str, Tests], Verdict] = {}
-    tasks: dict[tuple[str, Tests], _Task] = {}
+    tasks: dict[tuple[str, Tests], Task] = {}
     most = Most(self._limits.timeout_s, self._limits.memory_mb)
     for program, tests in jobs:
       key = (program, tests)
@@ -165,67 +143,35 @@ class Sandbox:
         found[key] = refused
       else:
         job = Job(most, tests.in_process)
-        tasks[key] = _Task(job, program.encode(), tests.pack())
+        tasks[key] = Task(job, program.encode(), tests.pack())
     answers = self._all(list(tasks.values()))
     found.update(zip(tasks, answers, strict=True))
     return [found[job] for job in jobs]
 
-  def _all(self, tasks: Sequence[_Task]) -> list[Verdict]:
+  def _all(self, tasks: Sequence[Task]) -> list[Verdict]:
     """Runs tasks on the workers; one that takes a worker along is lost."""
-    answers: dict[int, Verdict] = {}
-    waiting = collections.deque(range(len(tasks)))
-    held: dict[int, collections.deque[_Busy]] = {
-      place: collections.deque() for place in range(len(self._workers))
-    }
+    batch = Batch(tasks, len(self._workers), self._limits.timeout_s)
     with selectors.DefaultSelector() as selector:
       for place, worker in enumerate(self._workers):
         selector.register(worker, selectors.EVENT_READ, place)
-      while len(answers) < len(tasks):
-        for _ in range(_AHEAD):
-          for place in held:
-            if waiting and len(held[place]) < _AHEAD:
-              self._hand(place, waiting.popleft(), tasks, held[place])
-        due = min(q[0].due for q in held.values() if q)
-        events = selector.select(max(0, due - time.monotonic()))
-        ready = [key.data for key, _ in events]
-        now = time.monotonic()
-        late = [p for p, q in held.items() if q and q[0].due < now]
-        for place in {*ready, *late}:
+      while not batch.done:
+        for place, task in batch.next():
+          # One that is gone shows it when it is read from.
+          with contextlib.suppress(OSError):
+            self._workers[place].send(*task)
+        events = selector.select(batch.patience())
+        ready = {key.data for key, _ in events}
+        for place in ready | batch.late():
           ended = self._workers[place].receive() if place in ready else None
           if ended is not None:
-            number = held[place].popleft().number
-            task = tasks[number]
-            answers[number] = verdicts.of(ended, task.job.in_process)
-            held[place] = self._renewed(held[place])
+            batch.answered(place, ended)
             continue
-          if held[place]:
-            number = held[place].popleft().number
-            answers[number] = Verdict(Outcome.LOST, "took its worker along")
-          waiting.extendleft(busy.number for busy in held[place])
-          held[place].clear()
+          batch.lost(place)
           selector.unregister(self._workers[place])
           self._workers[place].close()
           self._workers[place] = self._start()
           selector.register(self._workers[place], selectors.EVENT_READ, place)
-    return [answers[number] for number in range(len(tasks))]
-
-  def _hand(self, place, number, tasks, held) -> None:
-    task = tasks[number]
-    try:
-      self._workers[place].send(task.job, task.program, task.tests)
-    except OSError:
-      pass  # its end shows when it is read from
-    held.append(_Busy(number, self._due(len(held) + 1)))
-
-  def _due(self, jobs: int) -> float:
-    return time.monotonic() + jobs * self._limits.timeout_s + _GRACE_S
-
-  def _renewed(self, held: collections.deque) -> collections.deque:
-    """Returns jobs with new times: the first begins only now."""
-    return collections.deque(
-      _Busy(busy.number, self._due(index + 1))
-      for index, busy in enumerate(held)
-    )
+    return batch.verdicts()
 
 
 def run_tests(
