@@ -85,16 +85,16 @@ def write(
   lines = [
     f"# {nano.name}",
     "",
-    f"A Qwen2.5-VL of {parameters:,} parameters that reads {world.about}, in"
+    f"A {nano.kind.name} of {parameters:,} parameters that {world.about}, in"
     " the Hugging Face folder format (bf16). Trained from nothing on"
     f" `{world.made_by}` by this project's supervised path.",
     "",
     f"* command: `python -m experiments.nano.run --only={nano.name}`"
     " (`make nano` makes all)",
     f"* commit: {commit()}",
-    f"* data: {nano.prompts * steps:,} generated pictures, seen once each;"
+    f"* data: {nano.prompts * steps:,} generated problems, seen once each;"
     f" {nano.corpus}",
-    f"* training: {steps:,} steps of {nano.prompts} pictures, AdamW, peak"
+    f"* training: {steps:,} steps of {nano.prompts} problems, AdamW, peak"
     f" learning rate {nano.optimizer.peak_lr:g}, seed {nano.seed}",
     f"* cost: {seconds / 60:.0f} minutes on a shared machine with 2 cores",
     f"* sha256 of model.safetensors: `{digest}`",

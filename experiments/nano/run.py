@@ -28,6 +28,7 @@ from jaxvlm.data import (
   processor,
   tokenizer,
 )
+from jaxvlm.data.layout import VisionLayout
 from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import Survey
 from jaxvlm.study import inputs
@@ -46,7 +47,11 @@ _ONLY = flags.DEFINE_enum("only", None, list(settings.MODELS), "one model")
 _STEPS = flags.DEFINE_integer("steps", None, "cut the run short (a try-out)")
 
 
-def build_tokenizer(folder: pathlib.Path, world: settings.World) -> None:
+def build_tokenizer(
+  folder: pathlib.Path,
+  world: settings.World,
+  layout: VisionLayout | None = settings.VISION.layout,
+) -> None:
   """Builds a world's tokenizer from the words of some of its rows."""
   corpus = []
   for row in world.words:
@@ -54,7 +59,7 @@ def build_tokenizer(folder: pathlib.Path, world: settings.World) -> None:
   # The chat template's own words should be single tokens, too.
   corpus += ["system\nYou are a helpful assistant.\nuser\nassistant\n"] * 400
   tokenizer.build(corpus, folder, vocab_size=settings.VOCAB_SIZE)
-  chat = chats.load(folder, models.PRESETS["3b"].layout)
+  chat = chats.load(folder, layout)
   pictures = processor.PictureSettings(settings.PIXELS)
   folder_files.complete(folder, dataclasses.replace(chat, pictures=pictures))
 
@@ -64,17 +69,13 @@ def train(
 ) -> None:
   """Trains one model and writes its folder."""
   folder = out / nano.name
-  build_tokenizer(folder, nano.world)
-  vision = models.PRESETS["3b"].layout
-  known = chats.load(folder, vision)
-  special = known.tokenizer.get_added_vocab()
-  config = models.nano(
-    width=nano.width,
-    heads=nano.heads,
-    layers=nano.layers,
-    vision_width=nano.vision_width,
+  kind = nano.kind
+  build_tokenizer(folder, nano.world, kind.layout)
+  known = chats.load(folder, kind.layout)
+  config = kind.make(
     vocab_size=known.vocab_size,
-    special=special,
+    special=known.tokenizer.get_added_vocab(),
+    **nano.sizes,
   )
   chat = chats.load(folder, config.layout)
   encode = settings.encoder(chat, nano.world)
@@ -95,22 +96,20 @@ def train(
     objectives.count,
     optimizer,
   )
-  # White paper is a constant in 1,176 inputs, along which one Adam step moves
-  # every activation at once: the patch projection stays random.
-  params, frozen = split_params(
-    models.init(config, jax.random.key(nano.seed)), "visual/patch_embed"
-  )
+  trainable, frozen = models.init(config, jax.random.key(nano.seed)), {}
+  if kind.frozen:
+    trainable, frozen = split_params(trainable, kind.frozen)
 
   started = time.time()
   state = loop.run(
     workdir / nano.name,
     nano.name,
-    init_state(master_params(nano.optimizer, params), optimizer),
+    init_state(master_params(nano.optimizer, trainable), optimizer),
     step,
     {"base": frozen},
     inputs.supervised(lambda start: pipeline.batches(source, start=start)),
     loop.Schedule(steps, checkpoint_every=100),
-    identity={"config": repr(nano), "model": configs.digest(config)},
+    identity={"config": repr(nano), "model": repr(config)},
   )
   stored = jax.tree.map(
     lambda x: np.asarray(x.astype(jnp.bfloat16)),

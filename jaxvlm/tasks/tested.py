@@ -2,7 +2,7 @@
 
 import functools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxvlm.data.rows import Row
 from jaxvlm.rewards.code import Level, Sandbox
@@ -41,8 +41,12 @@ class Passes:
   ) -> dict[str, list[float]]:
     """Returns the scores of `tasks.code`, with a reward of 2 or 0."""
     jobs = [(r, row.reference) for r, row in zip(responses, rows, strict=True)]
-    found = code.scores(self._sandbox.run(jobs))
-    return {**found, "reward": [PASSED * r for r in found["reward"]]}
+    return doubled(code.scores(self._sandbox.run(jobs)))
+
+
+def doubled(scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+  """Returns the scores with a reward of 2 for a program that passes."""
+  return {**scores, "reward": [PASSED * r for r in scores["reward"]]}
 
 
 answer = code.program_name
