@@ -109,7 +109,11 @@ def train(
     {"base": frozen},
     inputs.supervised(lambda start: pipeline.batches(source, start=start)),
     loop.Schedule(steps, checkpoint_every=100),
-    identity={"config": repr(nano), "model": repr(config)},
+    identity={
+      "rows": rows.identity,
+      "model": repr(config),
+      "training": repr((nano.prompts, nano.steps, nano.optimizer, nano.seed)),
+    },
   )
   stored = jax.tree.map(
     lambda x: np.asarray(x.astype(jnp.bfloat16)),
