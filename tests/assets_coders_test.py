@@ -36,6 +36,7 @@ def test_the_coder_is_small_and_its_card_names_the_file():
   assert re.search(r"commit: [0-9a-f]{7,}", card)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_that_of_both_recipes(tmp_path):
   folder = assets.folder(NAME)
   run.build_tokenizer(tmp_path, nano.PROGRAMS, None)
