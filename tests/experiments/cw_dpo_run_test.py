@@ -17,7 +17,7 @@ from jaxvlm.study import main
 from jaxvlm.study.config import Scale
 from jaxvlm.study.probing import ProbeConfig
 from tests.data import pack
-from tests.experiments.stage1_run_test import official
+from tests.experiments.stage1_folders import official
 
 
 def coco(folder):

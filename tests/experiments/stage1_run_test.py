@@ -1,113 +1,24 @@
-"""The study's command: killed and resumed, on real pictures, misused.
-
-Every run is a process of its own, forked from one that has imported the
-program but started no device, so that a kill is a kill and costs little.
-"""
+"""The study's command: killed and resumed, in a cluster, misused."""
 
 import contextlib
-import dataclasses
-import itertools
 import json
-import math
-import multiprocessing
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import time
-from multiprocessing import forkserver
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
 from jaxvlm import distributed, journal
-from jaxvlm.data import chat, diagrams
+from jaxvlm.data import diagrams
 from jaxvlm.data.sources.world import WorldRows
 from jaxvlm.eval.harness import Evaluation
-from jaxvlm.models import qwen2_5_vl
 from jaxvlm.train import manifest
-from tests import compiling, tiny
-from tests.data import pack
+from tests import tiny
+from tests.experiments.stage1_command import HANGS_S, TINY
 from tests.train import runs
-
-# A process that takes so long hangs, however busy the cores are.
-HANGS_S = 1800
-# Everything as small as it gets; SFT, OPD, and GRPO with a reference, slots
-# that refill, and completions that go on in the next step.
-TINY = (
-  "--arms=sft_early,opd",
-  "--checkpoint_every=2",
-  "--data.traces=5",
-  "--data.train_problems=5",
-  "--evaluation.every=2",
-  "--evaluation.in_domain=3",
-  "--evaluation.out_of_domain=2",
-  "--evaluation.samples=2",
-  "--evaluation.prompts=2",
-  "--grpo.group=2",
-  "--grpo.kl_coef=0.1",
-  "--grpo.slots.rows=2",
-  "--grpo.slots.width=2",
-  "--grpo.slots.segment=8",
-  "--grpo.carry=1",
-  *(
-    f"--{stage}.{setting}"
-    for stage in ("sft_early", "opd", "grpo")
-    for setting in ("steps=3", "prompts=2", "evaluate_every=0")
-  ),
-)
-
-
-def command(arguments, log):
-  """Runs the study in this process, its output in `log`."""
-  from experiments.stage1_entropy import run
-
-  file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-  os.dup2(file, sys.stdout.fileno())
-  os.dup2(file, sys.stderr.fileno())
-  sys.argv = ["stage1_entropy", *arguments]
-  run.run()
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-  """Returns a function that starts the command: arguments -> process."""
-  context = multiprocessing.get_context("forkserver")
-  context.set_forkserver_preload(
-    ["experiments.stage1_entropy.run", "transformers.models.auto", __name__]
-  )
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", compiling.environment()["XLA_FLAGS"])
-    forkserver.ensure_running()
-  logs, count = tmp_path_factory.mktemp("logs"), itertools.count()
-
-  def begin(*arguments):
-    log = logs / f"{next(count)}.txt"
-    process = context.Process(target=command, args=(arguments, str(log)))
-    process.log = log
-    process.start()
-    return process
-
-  return begin
-
-
-@pytest.fixture(scope="module")
-def finish(start):
-  """Returns a function that runs the command: arguments -> (code, output)."""
-
-  def complete(*arguments):
-    process = start(*arguments)
-    process.join(HANGS_S)
-    if process.is_alive():
-      process.kill()
-      process.join()
-    return process.exitcode, process.log.read_text()
-
-  return complete
 
 
 @pytest.fixture(scope="module")
@@ -415,143 +326,3 @@ def test_dry_run_of_the_laptop_checks_and_trains_nothing(
   assert code == 0, output
   assert "usable" in output
   assert not list(tmp_path.rglob("seed-*"))
-
-
-def official(folder, source):
-  """Writes a random model with a tokenizer laid out officially."""
-  folder.mkdir()
-  pack.official_tokenizer(folder, source)
-  chats = chat.load(folder, tiny.CONFIG.layout)
-  special = {
-    name: chats.tokenizer.convert_tokens_to_ids(
-      f"<|{name.removesuffix('_token_id')}|>"
-    )
-    for name in ("vision_start_token_id", "vision_end_token_id")
-  }
-  config = dataclasses.replace(
-    tiny.CONFIG,
-    # No matrix of the decoder is too small for the scales' adapters.
-    hidden_size=64,
-    intermediate_size=64,
-    num_key_value_heads=4,
-    mrope_section=(4, 2, 2),
-    vision=dataclasses.replace(tiny.CONFIG.vision, out_hidden_size=64),
-    # The official model has a few rows more than words.
-    vocab_size=-(-chats.vocab_size // 128) * 128,
-    tie_word_embeddings=True,
-    eos_token_id=chats.eos_id,
-    image_token_id=chats.image_token_id,
-    video_token_id=chats.image_token_id + 1,
-    **special,
-  )
-  params = jax.tree.map(np.asarray, tiny.params(config, scale=0.05))
-  qwen2_5_vl.save_pretrained(folder, config, params)
-
-
-def folders(where, source):
-  """Returns the flags of such a model and of Geometry3K."""
-  model = where / "official"
-  official(model, source)
-  return (
-    f"--model_dir={model}",
-    f"--teacher_dir={model}",
-    "--dataset=geometry3k",
-    f"--data_dir={pack.geometry3k(where / 'geometry3k', source)}",
-    # The pack has no split `test`, which the paper measures.
-    "--evaluation.split=val",
-  )
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-  """Of the pack where it is, else of its stand-in."""
-  return folders(tmp_path_factory.mktemp("pictures"), pack.SHARED)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  "source",
-  [pytest.param(None, id="made"), pytest.param(pack.SHARED, id="pack")],
-)
-def test_adapters_are_trained_on_real_pictures(tmp_path, finish, source):
-  """LoRA on a frozen tower, an 8-bit teacher: SFT, then GRPO goes on."""
-  study = tmp_path / "study"
-  code, output = finish(
-    *TINY,
-    *folders(tmp_path, source),
-    "--arms=sft_early",
-    "--grpo.carry=0",
-    "--grpo.slots.rows=0",
-    "--lora_rank=2",
-    "--freeze_vision",
-    "--int8_teacher",
-    "--evaluation.every=3",
-    "--data.traces=12",
-    "--data.train_problems=12",
-    "--data.prompt_tokens=96,160",
-    "--data.patch_slots=64,144",
-    "--data.min_pixels=3136",
-    "--data.max_pixels=25088",
-    "--data.max_new_tokens=160",
-    "--data.max_dropped=0.2",
-    "--evaluation.max_missing=0.5",
-    f"--workdir={study}",
-  )
-  assert code == 0, output
-  trees = []
-  for stage in ("seed-0/sft_early/stage1", "seed-0/sft_early/grpo"):
-    log = journal.read(study / stage / "metrics.jsonl")
-    assert [r["step"] for r in log] == [0, 1, 2, 3]
-    for record in log[1:]:
-      assert np.isfinite(record["loss/total"])
-      assert record["guard/skipped"] == 0
-    assert log[-1]["eval/in_domain/length"] > 0
-    checkpoints = study / stage / "checkpoints"
-    arrays = ocp.StandardCheckpointer().restore(checkpoints / "3")
-    trees.append({k: v for k, v in arrays.items() if k.startswith("trainable")})
-    assert trees[-1]
-    assert all(
-      re.search("model.*lora_(a|b|scale)$", name) for name in trees[-1]
-    )
-  first = journal.read(study / "seed-0/sft_early/stage1/metrics.jsonl")[1]
-  # Random weights know nothing.
-  model = tmp_path / "official"
-  words = chat.load(model, tiny.CONFIG.layout).vocab_size
-  assert first["policy/entropy"] == pytest.approx(math.log(words), abs=0.3)
-  assert trees[0].keys() == trees[1].keys()
-  moved = [np.abs(trees[1][n] - trees[0][n]).max() for n in trees[0]]
-  assert max(moved) > 0
-  b = [x for n, x in trees[0].items() if "lora_b" in n]
-  assert max(np.abs(x).max() for x in b) > 0  # they begin at 0
-  merged = tmp_path / "merged"
-  done = subprocess.run(
-    [
-      *(sys.executable, "-m", "jaxvlm.tools.main", "export"),
-      f"--model_dir={model}",
-      f"--checkpoints={checkpoints}",
-      f"--out={merged}",
-    ],
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  old, new = (qwen2_5_vl.load_pretrained(f)[1] for f in (model, merged))
-  changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), old, new)
-  assert not any(jax.tree.leaves(changed["visual"]))
-  assert changed["model"]["layers"]["q_proj"]["kernel"]
-
-
-@pytest.mark.parametrize("scale", ["colab", "pod"])
-def test_dry_run_of_the_large_scales(tmp_path, finish, pictures, scale):
-  code, output = finish(
-    "--scale",
-    scale,  # absl takes a value in a word of its own, too
-    *pictures,
-    "--dry_run",
-    "--evaluation.in_domain=2",
-    f"--workdir={tmp_path}",
-  )
-  assert code == 0, output
-  assert "usable" in output
-  # Nothing that an earlier study wrote is touched.
-  assert not (tmp_path / "config.json").exists()

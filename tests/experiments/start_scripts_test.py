@@ -18,13 +18,6 @@ from jaxvlm.sharding import AXES
 from jaxvlm.study import checks
 from jaxvlm.study.main import settings_for
 
-# Fixtures of the study's command and of a folder as the scripts expect it.
-from tests.experiments.stage1_run_test import (  # noqa: F401
-  finish,
-  pictures,
-  start,
-)
-
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = sorted(p.name for p in (ROOT / "scripts").glob("*.sh"))
 # A command that writes down how it was called, and what it would answer.
@@ -101,12 +94,7 @@ def test_a_queued_slice_is_given_what_a_slice_is(called):
   ],
 )
 def test_every_flag_passes_a_dry_run(
-  tmp_path,
-  called,
-  finish,  # noqa: F811
-  pictures,  # noqa: F811
-  script,
-  variables,
+  tmp_path, called, finish, pictures, script, variables
 ):
   flags = study_flags(called(script, **variables))
   given = {flag.split("=")[0] for flag in flags}
