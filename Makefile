@@ -57,7 +57,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.installed-test
-	for file in benchmarks/*.py; do \
+	for file in $$(grep -l __main__ benchmarks/*.py); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$file .py) || exit 1; done
 
 # Runs short studies with two commits and compares them, bit by bit:

@@ -7,10 +7,8 @@
 One process, the same random weights in both libraries, float32, the same two
 cores. Every case runs its sides in turns; a cell is the median of the
 repetitions with the minimum in brackets. Compilation is outside of the clock,
-everything else inside: transformers starts from pixels and so do we.
-
-The model is a Qwen2.5-VL of 5.9 M parameters behind a prompt of 192 tokens,
-64 of which are a picture of 256 patches.
+everything else inside: transformers starts from pixels and so do we. The model
+and its prompts: benchmarks/beside_transformers.py.
 """
 
 import argparse
@@ -18,9 +16,7 @@ import functools
 import os
 import pathlib
 import platform
-import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
 from unittest import mock
 
 CORES = 2
@@ -30,214 +26,33 @@ if hasattr(os, "sched_setaffinity"):  # before XLA counts the cores
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 import transformers  # noqa: E402
 
+from benchmarks.beside_transformers import (  # noqa: E402
+  GREEDY,
+  PROMPT,
+  SAMPLED,
+  VOCAB,
+  greedy_agreement,
+  ours,
+  prompts_of,
+  questions,
+  repeat,
+  sampled_agreement,
+  setup,
+  theirs,
+)
+from benchmarks.turns import HEADER, Row, in_turns  # noqa: E402
 from jaxvlm import sampling  # noqa: E402
 from jaxvlm.losses import group_advantages  # noqa: E402
-from jaxvlm.models import qwen2_5_vl  # noqa: E402
 from jaxvlm.rollout import Slots, make_generate, make_refill, statistics  # noqa: E402
 from jaxvlm.rollout import generate as generating  # noqa: E402
-from jaxvlm.sampling import Samples, Sampling  # noqa: E402
+from jaxvlm.sampling import Samples  # noqa: E402
 from jaxvlm.train import objectives  # noqa: E402
 from jaxvlm.train.optimizer import OptimizerConfig, make_optimizer  # noqa: E402
 from jaxvlm.train.step import init_state, make_train_step, split  # noqa: E402
 from jaxvlm.typing import Batch, Prompts  # noqa: E402
-from tests.reference import hf  # noqa: E402
-
-torch = hf.torch
-
-VOCAB, PROMPT, SIDE = 4096, 192, 16  # a picture of SIDE × SIDE patches
-BEFORE = 20  # words before the picture
-SAMPLED, GREEDY = Sampling(), Sampling(temperature=0.0)
-
-
-def config() -> qwen2_5_vl.Config:
-  """Returns the model that is measured."""
-  return hf.tiny_config(
-    vocab_size=VOCAB,
-    hidden_size=256,
-    intermediate_size=704,
-    num_hidden_layers=4,
-    num_attention_heads=8,
-    num_key_value_heads=2,
-    mrope_section=(4, 6, 6),
-    vision=dict(
-      depth=4,
-      hidden_size=160,
-      intermediate_size=432,
-      num_heads=4,
-      patch_size=14,
-      window_size=112,
-      fullatt_block_indexes=(1, 3),
-    ),
-  )
-
-
-class Setup(NamedTuple):
-  """One model in both libraries."""
-
-  config: qwen2_5_vl.Config
-  torch: Any
-  model: Any
-  params: Any
-
-
-@functools.cache
-def setup() -> Setup:
-  c = config()
-  reference = hf.random_model(c, seed=0)
-  # A generated end of the turn would stop one side only.
-  reference.generation_config.eos_token_id = None
-  params = jax.tree.map(jnp.asarray, hf.to_jax(c, reference))
-  return Setup(c, reference, qwen2_5_vl.bind(c), params)
-
-
-def questions(count: int) -> hf.Inputs:
-  """Returns `count` different prompts as a processor hands them out."""
-  picture = SIDE * SIDE // setup().config.vision.spatial_merge_size ** 2
-  after = PROMPT - BEFORE - picture - 2  # start and end of the picture
-  row = (BEFORE, (1, SIDE, SIDE), after)
-  return hf.random_inputs(setup().config, (row,) * count, "left", seed=1)
-
-
-def prompts_of(inputs: hf.Inputs) -> Prompts:
-  return qwen2_5_vl.batch_from_hf(setup().config, *inputs).prompts
-
-
-def repeat(prompts: Prompts, count: int) -> Prompts:
-  """Returns every prompt `count` times: what a copied prefix costs."""
-  positions = np.repeat(prompts.positions, count, axis=1)
-  rest = prompts._replace(positions=prompts.next_position)
-  copied = jax.tree.map(lambda x: np.repeat(x, count, axis=0), rest)
-  return copied._replace(positions=positions)
-
-
-def generator(rule: Sampling, group: int, length: int, eos_ids=()):
-  return make_generate(
-    setup().model,
-    group=group,
-    sampling=rule,
-    max_new_tokens=length,
-    eos_ids=eos_ids,
-    pad_id=0,
-    vocab_size=VOCAB,
-  )
-
-
-def ours(prompts, rule, group, length) -> Callable[[], Samples]:
-  """Returns a call that samples and waits."""
-  generate = generator(rule, group, length)
-  prompts = jax.device_put(prompts)
-  ids = jnp.arange(prompts.tokens.shape[0])
-  key = jax.random.key(0)
-  return lambda: jax.block_until_ready(
-    generate(setup().params, prompts, key, ids)
-  )
-
-
-def theirs(inputs, rule, group, length) -> Callable[[], Any]:
-  """Returns the same call of transformers; logits of every step come back."""
-  draw = rule.temperature > 0
-  tensors = inputs.torch(setup().config)
-  how = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} if draw else {}
-
-  def call(**more):
-    torch.manual_seed(0)
-    with torch.inference_mode():
-      return setup().torch.generate(
-        **tensors,
-        **how,
-        **more,
-        do_sample=draw,
-        num_return_sequences=group,
-        max_new_tokens=length,
-        pad_token_id=0,
-      )
-
-  return call
-
-
-def in_turns(calls: dict[str, Callable], repeats: int) -> dict[str, np.ndarray]:
-  """Returns seconds [repeats] by name; one call of each warms up first."""
-  for call in calls.values():
-    call()
-  seconds = {name: np.zeros(repeats) for name in calls}
-  for i in range(repeats):
-    for name, call in calls.items():
-      start = time.perf_counter()
-      call()
-      seconds[name][i] = time.perf_counter() - start
-  return seconds
-
-
-class Row(NamedTuple):
-  """One line: the slower side, the faster side, what was asked, agreement."""
-
-  case: str
-  base: np.ndarray
-  fast: np.ndarray
-  unit: str
-  need: str
-  agreement: str
-
-  def cells(self) -> list[str]:
-    slow, quick = np.median(self.base), np.median(self.fast)
-    return [
-      self.case,
-      f"{slow:.2f} ({self.base.min():.2f}) {self.unit}",
-      f"{quick:.2f} ({self.fast.min():.2f}) {self.unit}",
-      f"**{slow / quick:.2f}** ({self.base.min() / self.fast.min():.2f})",
-      self.need,
-      self.agreement,
-    ]
-
-
-def logprobs_of(logits, tokens) -> np.ndarray:
-  logp = torch.log_softmax(torch.as_tensor(logits), -1)
-  index = torch.as_tensor(np.asarray(tokens), dtype=torch.int64)
-  return logp.gather(-1, index[..., None])[..., 0].numpy()
-
-
-def greedy_agreement(inputs: hf.Inputs, length: int) -> str:
-  """Logits along their greedy tokens, and how many of ours are the same."""
-  s = setup()
-  prompts = prompts_of(inputs)
-  out = theirs(inputs, GREEDY, 1, length)(
-    output_logits=True, return_dict_in_generate=True
-  )
-  tokens = out.sequences[:, PROMPT:].numpy().astype(np.int32)
-  want = torch.stack(out.logits, 1).numpy()
-  batch = Batch(prompts, tokens[:, None], np.ones_like(tokens[:, None], bool))
-  hidden = jax.jit(s.model.forward)(s.params, batch)[:, 0]
-  found = np.asarray(hidden @ s.model.head(s.params))
-  samples = ours(prompts, GREEDY, 1, length)()
-  same = np.asarray(samples.tokens[:, 0]) == tokens
-  until = np.logical_and.accumulate(same, -1)
-  gap = np.abs(samples.logprobs[:, 0] - logprobs_of(want, tokens))[until].max()
-  return (
-    f"logits {np.abs(found - want).max():.1e}, greedy tokens"
-    f" {same.sum()}/{same.size}, their log-probabilities {gap:.1e}"
-  )
-
-
-def sampled_agreement(inputs: hf.Inputs, samples: Samples) -> str:
-  """Our log-probabilities beside transformers' on the tokens we drew."""
-  s = setup()
-  tokens = np.asarray(samples.tokens)
-  rows = [
-    inputs.row(s.config, i, tokens[i, j])
-    for i in range(tokens.shape[0])
-    for j in range(tokens.shape[1])
-  ]
-  with torch.inference_mode():
-    logits = s.torch(**hf.stack(rows).torch(s.config)).logits
-  want = logprobs_of(logits[:, PROMPT - 1 : -1], tokens.reshape(len(rows), -1))
-  gap = np.abs(np.asarray(samples.logprobs).reshape(want.shape) - want)
-  # The reference would place a picture at a placeholder that was drawn.
-  special = [s.config.image_token_id, s.config.video_token_id]
-  seen = np.isin(tokens, special).reshape(want.shape)
-  gap = gap[np.cumsum(seen, -1) == 0]
-  return f"log-probabilities {gap.max():.1e}"
 
 
 def decode(repeats: int) -> list[Row]:
@@ -547,11 +362,6 @@ CASES = {
 }
 
 LONG = ("train", "refill")  # a minute or more each
-
-HEADER = (
-  "| case | base, median (min) | ours, median (min) | ratio, medians (minima)"
-  " | asked / aim | agreement (largest difference) |"
-)
 
 
 def report(names, repeats: int):
