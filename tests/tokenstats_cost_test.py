@@ -53,6 +53,7 @@ def compiled(function, chunk=16, tokens=64, width=16, vocab=96):
       teacher_head=teacher_head,
       jsd_beta=0.5,
       top_k=4,
+      total_variation=True,
       chunk=chunk,
     )
 
