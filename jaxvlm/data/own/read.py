@@ -30,8 +30,8 @@ class Table(NamedTuple):
     found: how many records there were, those that were dropped included.
     dropped: records that cannot be used, and why; what a survey drops comes on
       top of them (`drops`).
-    carrying: how many rows' records have an "answer", a "rejected" answer,
-      "pictures", a "system" prompt, "several turns".
+    carrying: how many records have an "answer" to score by, a "response", a
+      "rejected" one, "pictures", a "system" prompt, "several turns".
   """
 
   rows: tuple[Row, ...]
