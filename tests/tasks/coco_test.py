@@ -70,7 +70,7 @@ def test_both_layouts_give_the_same_rows(karpathy):
   assert coco.rows(karpathy, "train") == rows
 
 
-def test_bad_captions_are_left_out_and_empty_pictures_dropped(karpathy):
+def test_bad_captions_are_left_out_and_empty_pictures_dropped(karpathy, caplog):
   def spoil(images):
     images[0]["sentences"] = [{"raw": " "}, {"raw": "a\x00b"}]
     images[1]["sentences"].append({"raw": "a\x1bb"})
@@ -78,6 +78,8 @@ def test_bad_captions_are_left_out_and_empty_pictures_dropped(karpathy):
   _rewrite(karpathy, spoil)
   empty, other = coco.rows(karpathy, "train")
   assert len(other.reference) == 3
+  assert "left out 3 captions" in caplog.text
+  assert "of train/0, train/1" in caplog.text
   for row in (empty, *coco.taught([empty])):
     with pytest.raises(ValueError, match="the reference is empty"):
       bucket_of(row, None)

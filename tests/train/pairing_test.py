@@ -1,12 +1,15 @@
 """Pairs with the policy's own negatives: which is taken, what is logged."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxvlm.data.negatives import Kind
 from jaxvlm.data.rows import HostBatch, Row
 from jaxvlm.sampling import Samples
+from jaxvlm.sharding import ROWS, MeshConfig, make_mesh
 from jaxvlm.tasks import Task
 from jaxvlm.train import pairing
 from jaxvlm.typing import Batch
@@ -130,3 +133,23 @@ def test_shares_of_stored_negatives():
     "negatives/none": 0.25,
   }
   assert pairing.shares([row("a", "b"), row("a", "b")]) == {}
+
+
+def test_a_mesh_changes_nothing():
+  """All the devices that are there; one, unless the process has more."""
+  mesh = make_mesh(MeshConfig())
+  count = 4 * mesh.size
+  rows = [row("a dog", "a cat", kinds=("", "object")) for _ in range(count)]
+  drawn = samples(*[["a dog", "cat runs" if i % 3 else "a dog"]
+                    for i in range(count)])  # fmt: skip
+  given, asked = host(*rows), np.arange(count) % 2 == 0
+  plain, told = pairing.pair(given, drawn, asked, decode=decode)
+  spread = jax.device_put(
+    (given.batch.tokens, given.batch.mask, drawn.tokens, drawn.mask),
+    NamedSharding(mesh, PartitionSpec(ROWS)),
+  )
+  there = given._replace(batch=Batch((), *spread[:2]))
+  placed = drawn._replace(tokens=spread[2], mask=spread[3])
+  batch, logged = pairing.pair(there, placed, asked, decode=decode, mesh=mesh)
+  assert texts_of(batch) == texts_of(plain)
+  assert logged == told

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -30,8 +31,9 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
 
   Reads dataset_coco.json (`images`: filepath, filename, cocoid, split,
   sentences[].raw) or else images.json (image_id, file, karpathy_split,
-  captions). Captions that are empty or hold control characters are left out;
-  a picture without any other is dropped by the survey, which names it.
+  captions). Captions that are empty or hold control characters are left out,
+  with a warning that counts them; a picture without any other is dropped by the
+  survey, which names it.
 
   Raises:
     FileNotFoundError: neither file is there.
@@ -46,7 +48,7 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
   records = stored.get("images") if isinstance(stored, dict) else stored
   if not isinstance(records, list):
     raise ValueError(f"{file} has no list of images, expected one")
-  out = []
+  out, left_out = [], []
   for number, record in enumerate(records):
     try:
       id, picture, where, captions = read(record)
@@ -60,6 +62,7 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
         " with its id, file, split and captions"
       ) from e
     kept = tuple(" ".join(c.split()) for c in captions if _is_caption(c))
+    left_out += [f"{split}/{id}"] * (len(captions) - len(kept))
     out.append(
       Row(
         id=f"{split}/{id}",
@@ -69,6 +72,14 @@ def rows(folder: str | pathlib.Path, split: str) -> list[Row]:
         images=(inside(folder, picture),),
         group=split,
       )
+    )
+  if left_out:
+    logging.warning(
+      "%s: left out %d captions that are empty or hold control characters, of"
+      " %s",
+      file,
+      len(left_out),
+      ", ".join(list(dict.fromkeys(left_out))[:8]),
     )
   return out
 
