@@ -54,10 +54,8 @@ def supervised(
   """Trains on the responses of rows: SFT, and pairs (DPO, SFT-C)."""
   source = lab.source(rows, config, place.number)
   given = inputs.supervised(lambda start: lab.stream(source, start))
-  stage = _stage(place, config, assembly, given)._replace(
-    row_ids=source.row_ids, probes=probes
-  )
-  return stages.train(lab, stage, params)
+  stage = _stage(place, config, assembly, given)
+  return _on_rows(lab, stage, source, params, probes)
 
 
 def paired(
@@ -81,10 +79,8 @@ def paired(
   given = inputs.paired(
     lab, source, generate, key, fraction=fraction, task=task
   )
-  stage = _stage(place, config, assembly, given)._replace(
-    row_ids=source.row_ids, probes=probes
-  )
-  return stages.train(lab, stage, params)
+  stage = _stage(place, config, assembly, given)
+  return _on_rows(lab, stage, source, params, probes)
 
 
 def constrained(
@@ -156,6 +152,18 @@ def graded(
   source = lab.source(rows, config, number, config.carry)
   key = lab.key(number)
   return source, inputs.reinforced(lab, source, config, rollout, key)
+
+
+def _on_rows(
+  lab: Lab,
+  stage: Stage,
+  source: BatchSource,
+  params: Params,
+  probes: ProbeSet | None,
+) -> Params:
+  """Trains a stage whose rows are planned ahead."""
+  whole = stage._replace(row_ids=source.row_ids, probes=probes)
+  return stages.train(lab, whole, params)
 
 
 def _stage(
