@@ -43,6 +43,7 @@ setuptools.setup(
     ],
     "parquet": ["pyarrow>=20"],
     "verify": ["math-verify>=0.9"],
+    "wandb": ["wandb>=0.19"],
     "hub": ["datasets>=4"],
     # `jaxvlm plan`: the TPU compiler, which needs no TPU.
     "plan": ["libtpu==0.0.51; sys_platform == 'linux'"],

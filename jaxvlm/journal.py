@@ -13,12 +13,26 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import tqdm
 
 from jaxvlm import lock as locks
+
+
+class Board(Protocol):
+  """Another place that shows what a journal writes."""
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Shows the values of a step; a step that it has already may be left."""
+
+  def close(self) -> None:
+    """Ends it."""
+
+
+# (folder of the run, the run's name) -> its board
+OpenBoard = Callable[[pathlib.Path, str], Board]
 
 
 class Journal:
@@ -33,6 +47,7 @@ class Journal:
     total_steps: where the bar ends.
     name: the bar's label.
     progress: whether to draw a bar on stderr.
+    board: opens another place that shows the same values; None: nothing does.
     lock: of `workdir`, if the caller has it; else the journal takes it itself,
       and entering raises `lock.HeldError` where another run writes.
   """
@@ -44,6 +59,7 @@ class Journal:
     total_steps: int,
     name: str = "train",
     progress: bool = True,
+    board: OpenBoard | None = None,
     lock: locks.Lock | None = None,
   ):
     if "://" in os.fspath(workdir):
@@ -56,6 +72,7 @@ class Journal:
     self._total_steps = total_steps
     self._name = name
     self._progress = progress
+    self._open_board = board
     self._lock = lock
     self._stack = contextlib.ExitStack()
 
@@ -64,8 +81,9 @@ class Journal:
       if self._lock is None:
         stack.enter_context(locks.hold(self._workdir))
       self._open()
-      for opened in (self._file, self._board, self._bar):
-        stack.callback(opened.close)
+      for opened in (self._file, self._board, self._bar, self._beside):
+        if opened is not None:
+          stack.callback(opened.close)
       self._stack = stack.pop_all()
     return self
 
@@ -88,6 +106,9 @@ class Journal:
       filename_suffix=f".{time.time_ns()}",
       purge_step=None if self.last_step is None else self.last_step + 1,
     )
+    self._beside = None
+    if self._open_board is not None:
+      self._beside = self._open_board(self._workdir, self._name)
     self._bar = tqdm.tqdm(
       total=self._total_steps,
       initial=self.last_step or 0,
@@ -134,6 +155,8 @@ class Journal:
       self._board.add_scalar(key, value, step)
     for key, value in (text or {}).items():
       self._board.add_text(key, value, step)
+    if self._beside is not None:
+      self._beside.write(step, floats)
     self._bar.set_postfix(_headline(floats), refresh=False)
     self._bar.update(step - self._bar.n)
 

@@ -81,8 +81,8 @@ def run(
     for stream in (sys.stdout, sys.stderr):
       os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(READER_LEFT)
-  except (ValueError, OSError) as error:
-    _give_up(error, name, verbose)
+  except (ValueError, OSError, ModuleNotFoundError) as error:
+    _give_up(error, name, verbose)  # the last: of an extra, such as parquet
   except KeyboardInterrupt:
     print(f"\n{name}: interrupted", file=sys.stderr)
     sys.exit(INTERRUPTED)

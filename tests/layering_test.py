@@ -31,6 +31,7 @@ FLOORS = {
   "jaxvlm.diagnostics": 1,
   "jaxvlm.data": 1,
   "jaxvlm.journal": 1,
+  "jaxvlm.wandb_board": 2,
   "jaxvlm.tasks": 2,
   "jaxvlm.models": 2,
   "jaxvlm.sampling": 2,
@@ -56,6 +57,7 @@ ONLY = {
   "transformers": ("jaxvlm.data.chat",),
   "orbax": ("jaxvlm.train.checkpoint",),
   "matplotlib": ("jaxvlm.eval",),
+  "wandb": ("jaxvlm.wandb_board",),
   "torch": (),
   "pickle": (),
 }

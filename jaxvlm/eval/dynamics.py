@@ -87,7 +87,12 @@ def parts_by_margin(
 
 
 def reliability(
-  confidence: np.ndarray, accuracy: np.ndarray, share: np.ndarray, *, title: str
+  confidence: np.ndarray,
+  accuracy: np.ndarray,
+  share: np.ndarray,
+  *,
+  title: str,
+  confidence_of: str = "top-1 probability",
 ) -> bytes:
   """Draws a reliability diagram; bars of shares stand behind it.
 
@@ -96,6 +101,7 @@ def reliability(
     accuracy: f[B] share of its predictions that are right.
     share: f[B] of all predictions.
     title: what is shown, and of what.
+    confidence_of: what confidence is.
 
   Returns:
     A PNG.
@@ -111,5 +117,5 @@ def reliability(
     axes.set_ylim(0, 1)
 
   return figures.draw(
-    paint, title=title, xlabel="top-1 probability", ylabel="share right"
+    paint, title=title, xlabel=confidence_of, ylabel="share right"
   )

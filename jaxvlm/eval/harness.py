@@ -5,11 +5,12 @@ any two policies can be compared by a paired bootstrap over problems.
 """
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,10 +19,10 @@ from jaxvlm.data import images
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
+from jaxvlm.eval.drawn import Drawn, Log, read
 from jaxvlm.journal import progress
 from jaxvlm.rewards import canonical
 from jaxvlm.rollout.generate import Generate
-from jaxvlm.sampling import Samples
 from jaxvlm.tasks import Task, score
 from jaxvlm.typing import Params, Prompts
 
@@ -32,7 +33,7 @@ class ProblemSet:
 
   Attributes:
     name: where the numbers are filed, e.g. "in_domain".
-    task: scores the responses.
+    task: scores the responses; None: they are only looked at.
     rows: the problems.
     batches: (prompts, indices of their rows); the last repeats rows to fill
       its shape, with index -1.
@@ -42,12 +43,20 @@ class ProblemSet:
   """
 
   name: str
-  task: Task
+  task: Task | None
   rows: tuple[Row, ...]
   batches: tuple[tuple[Prompts, np.ndarray], ...]
   asked: int = 0
   dropped: tuple[tuple[str, str], ...] = ()
   digest: str = ""
+
+  @functools.cached_property
+  def prompts_digest(self) -> str:
+    """SHA-256 of the prompts' tokens: texts and template together."""
+    digest = hashlib.sha256()
+    for prompts, _ in self.batches:
+      digest.update(np.where(prompts.mask, prompts.tokens, -1).tobytes())
+    return digest.hexdigest()
 
   def record(self) -> dict[str, Any]:
     """Returns what a run stores of its problems: plain JSON."""
@@ -201,7 +210,7 @@ def make_problem_set(
   encoder: Encoder,
   batch_size: int,
   *,
-  task: Task,
+  task: Task | None,
   asked: int | None = None,
   max_missing: float = 0.0,
 ) -> ProblemSet:
@@ -212,7 +221,7 @@ def make_problem_set(
     rows: the problems.
     encoder: static shapes.
     batch_size: problems in a batch.
-    task: the rows' task, which will score the responses.
+    task: what will score the responses; None for rows that are only shown.
     asked: how many were wanted; default all of `rows`.
     max_missing: share of `asked` that may be absent or unusable. Whatever is
       missing changes what is measured, so by default nothing may be.
@@ -325,6 +334,7 @@ def evaluate(
   decode: Callable[[Sequence[int]], str],
   rounds: int = 1,
   show_progress: bool = False,
+  log: Log | None = None,
 ) -> Evaluation:
   """Samples every problem and scores the responses, all in one batch.
 
@@ -337,24 +347,28 @@ def evaluate(
     decode: token ids -> text.
     rounds: how often G samples are drawn.
     show_progress: show a bar.
+    log: keeps the answers as they are drawn; those that it has are not drawn
+      again.
   """
   work = [
     (r, prompts, index)
     for r in range(rounds)
     for prompts, index in problems.batches
   ]
-  drawn: list[list[_Drawn]] = [[] for _ in problems.rows]
+  drawn: list[list[Drawn]] = [[] for _ in problems.rows]
   bar = progress(work, f"evaluate {problems.name}") if show_progress else work
   for r, prompts, index in bar:
-    ids = np.where(index < 0, len(problems.rows), index).astype(np.int32)
-    samples = generate(params, prompts, jax.random.fold_in(key, r), ids)
-    samples = jax.device_get(samples)
-    for place, problem in enumerate(index):
-      if problem >= 0:
-        drawn[problem] += [
-          _read(samples, place, g, decode)
-          for g in range(samples.tokens.shape[1])
-        ]
+    wanted = {(r, int(p)): i for i, p in enumerate(index) if p >= 0}
+    found = log.found if log else {}
+    if not wanted.keys() <= found.keys():
+      ids = np.where(index < 0, len(problems.rows), index).astype(np.int32)
+      samples = generate(params, prompts, jax.random.fold_in(key, r), ids)
+      samples = jax.device_get(samples)
+      found = {at: read(samples, i, decode) for at, i in wanted.items()}
+      if log:
+        log.add(found)
+    for at in wanted:
+      drawn[at[1]] += found[at]
   rows = [
     row for row, found in zip(problems.rows, drawn, strict=True) for _ in found
   ]
@@ -373,28 +387,4 @@ def evaluate(
     entropies=stacked("entropy"),
     neg_logprobs=stacked("neg_logprob"),
     answers=tuple(tuple(task.answer(one.text) for one in row) for row in drawn),
-  )
-
-
-class _Drawn(NamedTuple):
-  """One sample: its text, and means over its tokens."""
-
-  text: str
-  length: int
-  finished: bool
-  entropy: np.float32
-  neg_logprob: np.float32
-
-
-def _read(
-  samples: Samples, row: int, g: int, decode: Callable[[Sequence[int]], str]
-) -> _Drawn:
-  length = int(samples.mask[row, g].sum())
-  weight = max(length, 1)
-  return _Drawn(
-    decode(samples.tokens[row, g, :length].tolist()),
-    length,
-    bool(samples.finished[row, g]),
-    np.float32(samples.entropies[row, g].sum() / weight),
-    np.float32(-samples.logprobs[row, g].sum() / weight),
   )

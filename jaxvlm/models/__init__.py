@@ -9,7 +9,7 @@ config.json. Nothing outside of this room asks which one it holds:
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -59,6 +59,7 @@ __all__ = [
   "read_config",
   "rollout_flops",
   "save_pretrained",
+  "stream_sharded",
 ]
 
 FAMILIES: Mapping[str, Family] = {
@@ -159,6 +160,13 @@ def load_sharded(
 ) -> tuple[Any, Params]:
   """Loads a folder straight onto a mesh; as `folder.load_sharded`."""
   return folder.load_sharded(_family_at(path), path, mesh, dtype)
+
+
+def stream_sharded(
+  path: str | pathlib.Path, mesh: jax.sharding.Mesh, dtype: Any = np.float32
+) -> tuple[Any, Iterator[tuple[str, jax.Array]]]:
+  """Returns (config, parameters one by one); as `folder.stream_sharded`."""
+  return folder.stream_sharded(_family_at(path), path, mesh, dtype)
 
 
 def check_pretrained(path: str | pathlib.Path) -> Any:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -84,17 +85,35 @@ def load_sharded(
   Raises:
     FileNotFoundError, ValueError: as `load_pretrained`.
   """
+  config, found = stream_sharded(family, path, mesh, dtype)
+  params: dict[str, Any] = {}
+  for place, value in found:
+    names.insert(params, place, value)
+  return config, params
+
+
+def stream_sharded(
+  family: Family,
+  path: str | pathlib.Path,
+  mesh: jax.sharding.Mesh,
+  dtype: Any = np.float32,
+) -> tuple[Any, Iterator[tuple[str, jax.Array]]]:
+  """Returns (config, parameters one by one) as `load_sharded` places them.
+
+  Args, Raises: as `load_sharded`; nothing but headers is read before the first
+  parameter is asked for. Each comes with its path, such as
+  "model/norm/weight".
+  """
   config, entries = _read_headers(family, pathlib.Path(path))
   places = sharding.partition(
     mesh,
     {e.path: jax.ShapeDtypeStruct(e.shape, np.float32) for e, _ in entries},
     family.rules,
   )
-  params: dict[str, Any] = {}
-  for entry, slices in entries:
-    value = _assemble(entry, slices, places[entry.path], dtype)
-    names.insert(params, entry.path, value)
-  return config, params
+  return config, (
+    (entry.path, _assemble(entry, slices, places[entry.path], dtype))
+    for entry, slices in entries
+  )
 
 
 def check_pretrained(family: Family, path: str | pathlib.Path) -> Any:
@@ -135,8 +154,7 @@ def _assemble(
 
   @functools.cache  # devices that hold copies of a piece share one read
   def piece(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-    x = _read_piece(entry, slices, tuple(slice(*b) for b in bounds))
-    return x if dtype is None else x.astype(dtype)
+    return _read_piece(entry, slices, tuple(slice(*b) for b in bounds), dtype)
 
   def of_device(index: tuple[slice, ...]) -> np.ndarray:
     steps = zip(index, entry.shape, strict=True)
@@ -146,13 +164,29 @@ def _assemble(
 
 
 def _read_piece(
-  entry: names.Entry, slices: list, index: tuple[slice, ...]
+  entry: names.Entry, slices: list, index: tuple[slice, ...], dtype: Any
 ) -> np.ndarray:
-  """Returns `index` of a parameter, in the stored dtype."""
+  """Returns `index` of a parameter; None for dtype is the stored one.
+
+  Layers are put in their place one by one, so that a host holds the piece and
+  one tensor, not the piece twice.
+  """
   read = entry.transform.piece
   if not entry.stacked:
-    return read(slices[0], index)
-  return np.stack([read(s, index[1:]) for s in slices[index[0]]])
+    return _typed_as(read(slices[0], index), dtype)
+  layers, whole = slices[index[0]], None
+  for place, layer in enumerate(layers):
+    part = read(layer, index[1:])
+    if whole is None:
+      whole = np.empty((len(layers), *part.shape), dtype or part.dtype)
+    if dtype is None and part.dtype != whole.dtype:  # as np.stack would
+      whole = whole.astype(np.result_type(whole, part))
+    whole[place] = part
+  return whole
+
+
+def _typed_as(x: np.ndarray, dtype: Any) -> np.ndarray:
+  return x if dtype is None else x.astype(dtype, copy=False)
 
 
 _Where = dict[str, tuple[Any, str]]  # canonical name -> (file, name in it)

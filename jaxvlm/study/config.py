@@ -82,6 +82,57 @@ class StageConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SFTConfig(StageConfig):
+  """A stage of SFT."""
+
+  label_smoothing: float = setting(
+    "share of the target that all tokens get alike", 0.0
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SFTCConfig(StageConfig):
+  """A stage of SFT with gentle negatives; neither number is published."""
+
+  floor: float = setting("C: the negatives' NLL stays above, nats a token", 3.0)
+  weight: float = setting("λ: weight of what is below it", 0.3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DPOConfig(StageConfig):
+  """A stage of DPO, held to the policy that training began from."""
+
+  beta: float = setting("β: how strongly it is held", 0.1)
+
+  @property
+  def reference(self) -> Reference:
+    """With adapters the model without them, else a copy of the entry."""
+    return Reference.BASE
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CWDPOConfig(DPOConfig):
+  """A stage of DPO with cooled negatives; no number is published."""
+
+  floor: float = setting(
+    "ℓ_floor: mean log-probability at which a negative counts half, nats", -3.0
+  )
+  tau: float = setting("τ: how softly it is cooled around it, nats", 1.0)
+  differentiate_weight: bool = setting("let gradient through the weight", False)
+  easier_than: float | None = setting(
+    "leave out pairs whose negative has a mean log-probability below, nats",
+    None,
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FocalDPOConfig(DPOConfig):
+  """A stage of DPO under the focal loss."""
+
+  gamma: float = setting("γ: how much less easy pairs count", 2.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SlotsConfig:
   """Completions under way at once (`jaxvlm.rollout.refill`)."""
 

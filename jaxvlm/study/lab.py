@@ -12,6 +12,7 @@ from jaxvlm.data import pipeline
 from jaxvlm.data.order import Plan
 from jaxvlm.data.rows import HostBatch, Survey
 from jaxvlm.eval import harness
+from jaxvlm.journal import OpenBoard
 from jaxvlm.rollout import Generate
 from jaxvlm.sampling import root_key
 from jaxvlm.sharding import device_layout, shard_batch
@@ -37,6 +38,7 @@ class Lab:
     workdir: folder of the seed.
     most_stages: the number of stages of the longest arm; keys and orders of
       data are drawn apart by it.
+    board: opens another place that shows what stages log; None: nothing does.
     evaluated: evaluations of policies that have a name.
   """
 
@@ -49,6 +51,7 @@ class Lab:
   seed: int
   workdir: pathlib.Path
   most_stages: int = 2
+  board: OpenBoard | None = None
   evaluated: dict[str, list[harness.Evaluation]] = dataclasses.field(
     default_factory=dict
   )
@@ -118,6 +121,11 @@ def identity(
     "tokenizer": problems.chat.fingerprint,
     "data": "".join(survey.digest for survey in problems.training.values()),
     "problems": "".join(found.digest for found in problems.evaluation),
+    **{
+      f"held out {name}": survey.digest
+      for name, survey in problems.held_out.items()
+    },
+    **({"reward": version} if (version := problems.task.version) else {}),
     "version": __version__,
     "device_layout": device_layout(),
   }

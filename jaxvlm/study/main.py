@@ -15,8 +15,9 @@ import jax
 from absl import flags
 
 from jaxvlm import config as configs
-from jaxvlm import distributed
+from jaxvlm import distributed, wandb_board
 from jaxvlm import lock as locks
+from jaxvlm.journal import OpenBoard
 from jaxvlm.plan import topology
 from jaxvlm.sharding import MeshConfig, make_mesh
 from jaxvlm.study import checks, planned, programs, record
@@ -47,6 +48,7 @@ class Start:
     dry_run: whether it only checks.
     topology: of the slice that the stages are compiled for, instead of run.
     followed_by: as in `Study`.
+    board: opens another place that shows what stages log; None: nothing does.
   """
 
   config: StudyConfig
@@ -55,6 +57,7 @@ class Start:
   dry_run: bool
   followed_by: Mapping[str, str]
   topology: str = ""
+  board: OpenBoard | None = None
 
   def plan(self, student: Any, stages: Mapping[str, PlannedStage]) -> None:
     """Compiles the stages for the slice that `--plan` names, if it does."""
@@ -108,6 +111,7 @@ class Start:
         seed=seed,
         workdir=self.workdir / f"seed-{seed}",
         most_stages=most_stages,
+        board=self.board,
       )
 
 
@@ -138,14 +142,21 @@ class Study:
 def define_flags(study: Study) -> None:
   """Defines the flags of a study, with the defaults of the chosen scale."""
   _define_scale(study, flags.FLAGS)
-  configs.define_path(
-    "workdir", f"runs/{study.name}", "results; the same one resumes"
-  )
+  define_start(f"runs/{study.name}")
+  configs.define_flags(settings_for(study, sys.argv))
+
+
+def define_start(workdir: str) -> None:
+  """Defines the flags of a start, which are no settings."""
+  configs.define_path("workdir", workdir, "results; the same one resumes")
   flags.DEFINE_bool("dry_run", False, "check everything, train nothing")
   flags.DEFINE_string(
     "plan", "", "a slice such as v5e:8x8: compile all stages for it, train none"
   )
-  configs.define_flags(settings_for(study, sys.argv))
+  flags.DEFINE_string(
+    "wandb_project", "", "show metrics on Weights & Biases, too; needs the"
+    " extra wandb. Nothing leaves the machine without this flag"
+  )  # fmt: skip
   configs.define_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
 
 
@@ -185,13 +196,25 @@ def settings_for(study: Study, argv: Sequence[str]) -> StudyConfig:
 
 def run(study: Study) -> None:
   """Reads the flags, runs the study and prints the path of its report."""
+  config = configs.from_flags(settings_for(study, sys.argv))
+  launch(lambda _: (study, config))
+
+
+def launch(make: Callable[[bool], tuple[Study, StudyConfig]]) -> None:
+  """Runs a study as the flags of a start say, and prints its report's path.
+
+  Args:
+    make: whether it is a dry run -> the study and its settings; called when
+      the processes have found each other, before which no device may be used.
+  """
   values = flags.FLAGS
   workdir, dry_run = pathlib.Path(values.workdir), values.dry_run
   if values.plan:  # nothing runs here; the slice is only spoken of
     topology.parse(values.plan)
     dry_run = True
+  project = values.wandb_project
+  board = wandb_board.opener(project) if project else None
   _cache_programs(workdir / "xla")
-  config = configs.from_flags(settings_for(study, sys.argv))
   cluster = configs.from_flags(distributed.DistributedConfig(), prefix=_CLUSTER)
   distributed.check(cluster)
   alone = distributed.DistributedConfig()
@@ -200,7 +223,14 @@ def run(study: Study) -> None:
       preemption.announced(lambda: f"{workdir}: {record.progress(workdir)}"),
       distributed.session(alone if dry_run else cluster),
     ):
-      print(execute(study, config, workdir, dry_run=dry_run, plan=values.plan))
+      report = execute(
+        *make(dry_run),
+        workdir,
+        dry_run=dry_run,
+        plan=values.plan,
+        board=board,
+      )
+      print(report)
   except locks.HeldError as error:
     print(error, file=sys.stderr)
     sys.exit(1)
@@ -217,6 +247,7 @@ def execute(
   *,
   dry_run: bool = False,
   plan: str = "",
+  board: OpenBoard | None = None,
 ) -> pathlib.Path:
   """Runs a study and returns the path of its report.
 
@@ -244,6 +275,7 @@ def execute(
         dry_run=dry_run,
         followed_by=study.followed_by,
         topology=plan,
+        board=board,
       )
     )
     if dry_run:

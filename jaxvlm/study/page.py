@@ -70,17 +70,17 @@ def write(
   path = workdir / "report.html"
   sections = [
     _claims(results, findings, preface),
-    _figures(workdir, galleries),
+    figures(workdir, galleries),
     *own,
     Section("All measurements", tables.measurements(results)),
-    _samples(results),
-    _provenance(results),
+    samples(results),
+    provenance(results),
   ]
   path.write_text(report.page(title, subtitle, lead, sections), "utf-8")
   return path
 
 
-def _figures(workdir: pathlib.Path, galleries: Sequence[Gallery]) -> Section:
+def figures(workdir: pathlib.Path, galleries: Sequence[Gallery]) -> Section:
   """Returns the pictures, which are written into figures/*.png, too."""
   folder = workdir / "figures"
   folder.mkdir(exist_ok=True)
@@ -255,7 +255,7 @@ def _contrasts(finding: Finding, each_seed: bool) -> list[Markup]:
   return lines
 
 
-def _samples(results: Results) -> Section:
+def samples(results: Results) -> Section:
   """Returns problems with completions shaded by token entropy."""
   if not results.samples:
     nothing = report.paragraph("No samples were recorded.", kind="soft")
@@ -293,14 +293,11 @@ def _one_a_stage(completions: Sequence[Mapping[str, Any]]) -> list:
 def _sample(results: Results, problem, completions, high: float) -> Markup:
   design = results.design
   lines = [
-    Markup(
-      '<div><p class="who">{}, {} {} · <span class="{}">{}</span></p>{}</div>'
-    ).format(
+    Markup('<div><p class="who">{}, {} {} · {}</p>{}</div>').format(
       design.arms[arm],
       design.last_name,
       completion["stage"],
-      "right" if completion["correct"] else "wrong",
-      "correct" if completion["correct"] else "wrong",
+      _judged(completion),
       report.colored_tokens(
         completion["tokens"], completion["entropies"], high
       ),
@@ -319,7 +316,15 @@ def _sample(results: Results, problem, completions, high: float) -> Markup:
   )
 
 
-def _provenance(results: Results) -> Section:
+def _judged(completion: Mapping[str, Any]) -> Markup | str:
+  """Returns right or wrong, or what else was said of a completion."""
+  if "said" in completion:
+    return completion["said"]
+  kind, word = ("right", "correct") if completion["correct"] else ("wrong",) * 2
+  return Markup('<span class="{}">{}</span>').format(kind, word)
+
+
+def provenance(results: Results) -> Section:
   """Returns command, versions, time and settings."""
   settings = dict(_flatten(results.config))
   command = settings.pop("command", "not recorded")

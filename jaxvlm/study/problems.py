@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Problems:
     encoder: static shapes.
     training: name -> rows to learn from.
     evaluation: problem sets, the one that ranks checkpoints first.
+    held_out: name -> rows whose loss is measured and that are never learned.
   """
 
   task: Task
@@ -49,6 +51,7 @@ class Problems:
   encoder: Encoder
   training: Mapping[str, Survey]
   evaluation: tuple[ProblemSet, ...]
+  held_out: Mapping[str, Survey] = dataclasses.field(default_factory=dict)
 
 
 def load(
@@ -60,6 +63,7 @@ def load(
   *,
   folder: pathlib.Path | None = None,
   write: bool = True,
+  held_out: Mapping[str, Sequence[Row]] = types.MappingProxyType({}),
 ) -> Problems:
   """Surveys and encodes a study's problems.
 
@@ -71,6 +75,7 @@ def load(
     evaluation: what is measured; sets of which none is asked for are left out.
     folder: keeps the surveys for the next start; None keeps nothing.
     write: False reads what is kept and adds nothing.
+    held_out: name -> rows whose loss is measured.
 
   Raises:
     ValueError: a task of pictures and a model of text; more rows than
@@ -82,13 +87,15 @@ def load(
   for of in (task, *(found.task for found in evaluation if found.task)):
     check_readable(of, chat)
 
-  def survey(name: str, rows: Sequence[Row]) -> Survey:
+  def survey(
+    name: str, rows: Sequence[Row], limit: float = data.max_dropped
+  ) -> Survey:
     if folder is None:
       found = rows_lib.survey(rows, encoder)
     else:
       file = folder / f"{name}.json"
       found = surveys.survey(file, rows, encoder, write=write)
-    _check_dropped(name, found, data.max_dropped)
+    _check_dropped(name, found, limit)
     return found
 
   return Problems(
@@ -109,6 +116,9 @@ def load(
       for measured in evaluation
       if measured.asked
     ),
+    held_out={
+      name: survey(name, rows, e.max_missing) for name, rows in held_out.items()
+    },
   )
 
 

@@ -68,7 +68,8 @@ def _on_mesh(
 def make_stages(config: StudyConfig, model: Any) -> Callable[..., Assembly]:
   """Returns what assembles a stage from its objective, settings and totals.
 
-  Stages that differ in their length alone share a program.
+  Stages that differ in their length alone share a program. The totals of all
+  objectives but SFT-C's are `objectives.count`.
 
   Args:
     config: settings.

@@ -20,13 +20,17 @@ from jaxvlm.study.results import KS, Results, Scores
 _EVALUATION = re.compile(r"(?P<set>[a-z_]+)-(?P<step>\d{5,})\.npz")
 
 
-def load(workdir: pathlib.Path, design: Design) -> Results:
+def load(
+  workdir: pathlib.Path, design: Design, *, must_measure: bool = True
+) -> Results:
   """Reads a study's folder; what is unfinished is named, not fatal.
 
   Args:
     workdir: seed-<s>/<arm>/<stage>/{eval/<set>-<step>.npz, metrics.jsonl},
       samples.json in the last stage, config.json at the top.
     design: the arms, stages and problem sets to read.
+    must_measure: a folder without any evaluation is an error; else what it
+      lacks of them is no gap.
 
   Raises:
     ValueError: the folder holds no evaluation, or seeds differ in problems.
@@ -53,7 +57,8 @@ def load(workdir: pathlib.Path, design: Design) -> Results:
       path = folder / arm / design.last / "samples.json"
       if arm not in samples and path.exists():
         samples[arm] = json.loads(path.read_text(encoding="utf-8"))
-  if not any(scores.values()):
+  measured = any(scores.values())
+  if not measured and must_measure:
     raise ValueError(
       f"workdir: found no seed-<s>/<arm>/<stage>/eval/<set>-<step>.npz in "
       f"{workdir}, expected at least one evaluation; run the study first: "
@@ -68,7 +73,8 @@ def load(workdir: pathlib.Path, design: Design) -> Results:
     journals=journals,
     samples=samples,
   )
-  return dataclasses.replace(results, gaps=(*gaps, *_unfinished(results)))
+  lacking = _unfinished(results) if measured else []
+  return dataclasses.replace(results, gaps=(*gaps, *lacking))
 
 
 def _load_points(

@@ -12,14 +12,20 @@ import numpy as np
 
 from jaxvlm import distributed, wholefile
 from jaxvlm.data import images
+from jaxvlm.data.rows import Row
+from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.study.lab import Lab
-from jaxvlm.tasks import score
+from jaxvlm.tasks import Task, score
 from jaxvlm.train import experience
 from jaxvlm.typing import Params
 
 
 def write(
-  lab: Lab, folder: str, step: int, policies: Mapping[str, Params]
+  lab: Lab,
+  folder: str,
+  step: int,
+  policies: Mapping[str, Params],
+  problems: ProblemSet | None = None,
 ) -> None:
   """Writes samples.json, unless it is there of this endpoint.
 
@@ -28,11 +34,16 @@ def write(
     folder: of the last stage, below the seed's.
     step: the stage's last.
     policies: name -> parameters, such as entry and endpoint.
+    problems: to show some of; None: the first that is measured.
   """
   path = lab.workdir / folder / "samples.json"
   if distributed.from_writer(_written(path, step)):
     return
-  shown = [problem | {"endpoint_step": step} for problem in show(lab, policies)]
+  problems = problems or lab.problems.evaluation[0]
+  shown = [
+    problem | {"endpoint_step": step}
+    for problem in show(lab, policies, problems)
+  ]
   if distributed.is_writer():
     wholefile.write_text(path, json.dumps(shown))
 
@@ -46,10 +57,10 @@ def _written(path: pathlib.Path, step: int) -> bool:
   )
 
 
-def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
+def show(
+  lab: Lab, policies: Mapping[str, Params], problems: ProblemSet
+) -> list[dict[str, Any]]:
   """Returns a few problems with completions and their token entropies."""
-  problems = lab.problems.evaluation[0]
-  headline = problems.task.metrics[0]
   prompts, index = problems.batches[0]
   chat = lab.problems.chat
   chosen = [i for i in range(len(index)) if index[i] >= 0][:6]
@@ -76,13 +87,24 @@ def show(lab: Lab, policies: Mapping[str, Params]) -> list[dict[str, Any]]:
         kept = samples.mask[i, g]
         tokens = samples.tokens[i, g][kept].tolist()
         row = problems.rows[index[i]]
-        scores = score(problems.task, [chat.decode(tokens)], [row])
+        text = chat.decode(tokens)
         entry["completions"].append(
           {
             "tokens": [chat.tokenizer.decode([t]) for t in tokens],
             "entropies": samples.entropies[i, g][kept].astype(float).tolist(),
-            "correct": bool(scores[headline][0] == 1),
             "stage": stage,
+            **_judged(problems.task, text, row),
           }
         )
   return shown
+
+
+def _judged(task: Task | None, text: str, row: Row) -> dict[str, Any]:
+  """Returns whether a completion is right, or what else can be said of it."""
+  if task is None:
+    return {"said": "not scored"}
+  headline = task.metrics[0]
+  value = float(score(task, [text], [row])[headline][0])
+  if headline == "accuracy":
+    return {"correct": value == 1}
+  return {"said": f"{headline} {value:.3g}"}

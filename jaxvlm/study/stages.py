@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxvlm import distributed, wholefile
 from jaxvlm.eval import harness
 from jaxvlm.rollout import Generate, empty_samples
+from jaxvlm.study import held_out
 from jaxvlm.study.config import GRPOConfig, StageConfig
 from jaxvlm.study.inputs import MakeInputs
 from jaxvlm.study.lab import Lab
@@ -81,7 +82,10 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
 
   def evaluate(step: int, part: Params) -> dict[str, float]:
     whole = assembly.whole(part, frozen)
-    return measure(lab, folder, step, whole, lab.evaluate, named.get(step))
+    return {
+      **held_out.measure(lab, assembly, part, frozen),
+      **measure(lab, folder, step, whole, lab.evaluate, named.get(step)),
+    }
 
   watched = None
   if stage.probes is not None:
@@ -113,6 +117,7 @@ def train(lab: Lab, stage: Stage, params: Params) -> Params:
     score=lambda record: next(map(record.get, ranked_by), None),
     probes=watched,
     watching=settings.watching,
+    board=lab.board,
   )
   return assembly.whole(final.trainable, frozen)
 

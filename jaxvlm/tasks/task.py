@@ -45,6 +45,8 @@ class Task:
     pictures: whether its rows have pictures.
     stop: strings that end a completion, as the task's protocol says. A reward
       ends an answer there in any case.
+    version: of the rules that score; stored with every number, and part of a
+      run's identity where it is given.
   """
 
   name: str
@@ -54,6 +56,7 @@ class Task:
   answer: Callable[[str], str] = _whole
   pictures: bool = False
   stop: tuple[str, ...] = ()
+  version: str = ""
 
   def __post_init__(self):
     if isinstance(self.metrics, str) or not self.metrics:

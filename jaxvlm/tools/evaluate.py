@@ -1,13 +1,17 @@
 """Accuracy and pass@k of a model folder, with intervals over problems.
 
-Prints what was asked for, found and measured, and a digest of the problems;
---out stores it beside the numbers of every problem and sample.
+Measured are the problems of a task (--task, --data_dir), your own rows (--data,
+--reward), or without either those of the generated world. Prints what was asked
+for, found and measured, and a digest of the problems; --out stores it beside
+every answer, the numbers of every problem and sample, and a page with the
+problems that went worst. A start with the same --out and settings draws only
+the answers that are not there yet.
 """
 
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,30 +20,48 @@ from absl import flags
 
 from jaxvlm import __version__, distributed, program, sharding, wholefile
 from jaxvlm import config as configs
-from jaxvlm.data import diagrams
-from jaxvlm.data.rows import Bucket, Encoder, Row
-from jaxvlm.diagnostics import bootstrap_interval
+from jaxvlm.data.rows import Bucket, Encoder
 from jaxvlm.distributed import DistributedConfig
-from jaxvlm.eval import harness
+from jaxvlm.eval import drawn, harness
+from jaxvlm.eval import result as numbers
+from jaxvlm.eval.drawn import Log
 from jaxvlm.eval.harness import Evaluation, ProblemSet
 from jaxvlm.models import fingerprint
 from jaxvlm.sampling import Sampling, root_key
-from jaxvlm.tasks import Task, check_readable, geometry3k, world
-from jaxvlm.tools import compute, shapes
+from jaxvlm.tasks import check_readable
+from jaxvlm.tools import compute, sets, shapes
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
+from jaxvlm.tools.sets import Asked
 from jaxvlm.train import experience
 
 _MODEL = configs.define_path(
   "model_dir", "nano-base", "Hugging Face folder, or a shipped model's name"
 )
-_DATA = configs.define_path(
-  "data_dir", "", "Geometry3K folder; empty: the generated world"
+_AGAINST = configs.define_path(
+  "against", "", "another model folder, measured on the same problems"
 )
-_SPLIT = flags.DEFINE_string("split", "val", "split of --data_dir")
+_TASK = flags.DEFINE_enum(
+  "task", None, list(sets.TASKS), "whose problems are measured; default: the"
+  " world, or geometry3k with a --data_dir"
+)  # fmt: skip
+_FOLDER = configs.define_path(
+  "data_dir", "", "folder of the task's data, if it needs one"
+)
+_DATA = configs.define_path(
+  "data", "", "rows of your own instead: a file, a folder, hub:owner/name"
+)
+_REWARD = flags.DEFINE_string(
+  "reward", "answer", "what scores answers to --data: a name,"
+  " module:function or file.py:function"
+)  # fmt: skip
+_LAYOUT = flags.DEFINE_string(
+  "layout", "", "of --data; empty: found by the fields"
+)
+_SPLIT = flags.DEFINE_string("split", "", "split; default: what the task says")
 _PROBLEMS = flags.DEFINE_integer(
-  "problems", None, "problems per set; -1: all of --data_dir. Default: all of"
-  " --data_dir, 210 of the world, which has no end"
+  "problems", None, "problems per set; -1: all. Default: all, 210 of what is"
+  " generated and has no end"
 )  # fmt: skip
 _MAX_MISSING = flags.DEFINE_float(
   "max_missing", 0.0, "share of them that may be absent or unusable"
@@ -72,8 +94,6 @@ _OUT = configs.define_path(
 configs.define_flags(ComputeConfig())
 configs.define_flags(DistributedConfig(), prefix="distributed")
 
-_WORLD = 210
-
 
 def main() -> None:
   cluster = configs.from_flags(DistributedConfig(), prefix="distributed")
@@ -86,11 +106,70 @@ def _evaluate(config: ComputeConfig) -> None:
   sampling, key = Sampling(_TEMPERATURE.value), root_key(_SEED.value)
   mesh = compute.make_mesh(config)
   sharding.check_rows(mesh, _BATCH.value)
-  task, asked = _sets()
-  limits, chat = folders.describe(_MODEL.value)
-  check_readable(task, chat)
+  asked = _asked()
+  models = [path for path in (_MODEL.value, _AGAINST.value) if path]
+  measured = [_problems(asked, path) for path in models]
+  found: list[dict[str, dict[str, np.ndarray]]] = []
+  for path, (encoder, problem_sets) in zip(models, measured, strict=True):
+    with jax.set_mesh(mesh):
+      model = folders.load(path, config.dtype, mesh)
+      generate = experience.everywhere(
+        model.sampler(
+          _SAMPLES.value, sampling, _LENGTH.value, dtype=config.dtype
+        ),
+        mesh,
+      )
+      record = _record(config, encoder, path)
+      values = {}
+      for problems in problem_sets:
+        out = _place(problems.name, against=bool(found))
+        result = harness.evaluate(
+          problems,
+          generate,
+          model.params,
+          key,
+          decode=model.chat.decode,
+          show_progress=distributed.is_writer(),
+          log=_log(out, problems, record) if out else None,
+        )
+        values[problems.name] = numbers.per_problem(
+          result, problems.task.metrics
+        )
+        others = found[0][problems.name] if found else None
+        if distributed.is_writer():
+          _show(problems, result, values[problems.name], others)
+          if out:
+            _store(out, problems, result, record, others)
+      found.append(values)
+
+
+def _asked() -> Asked:
+  count = _PROBLEMS.value
+  if count is not None and count < 1 and count != -1:
+    raise ValueError(f"problems is {count}, expected at least 1, or -1 for all")
+  if not _DATA.value:
+    return sets.of_task(_TASK.value or "", _FOLDER.value, _SPLIT.value, count)
+  if _TASK.value or _FOLDER.value:
+    raise ValueError(
+      f"data is {_DATA.value!r} beside a task or its folder; expected one of"
+      " them: rows of your own are scored by --reward"
+    )
+  return sets.of_user(
+    _DATA.value,
+    _REWARD.value,
+    _SPLIT.value,
+    _LAYOUT.value,
+    count,
+    _MAX_MISSING.value,
+  )
+
+
+def _problems(asked: Asked, path: str) -> tuple[Encoder, list[ProblemSet]]:
+  """Returns the problems as a model reads them."""
+  limits, chat = folders.describe(path)
+  check_readable(asked.task, chat)
   budget = chat.pictures.budget.replaced(_MIN_PIXELS.value, _MAX_PIXELS.value)
-  every = [row for rows, _ in asked.values() for row in rows]
+  every = [row for rows, _ in asked.sets.values() for row in rows]
   buckets = _buckets(shapes.buckets_for(every, chat, budget))
   encoder = Encoder(chat, budget, buckets, _LENGTH.value)
   longest = buckets[-1].prompt_tokens + _LENGTH.value
@@ -101,65 +180,18 @@ def _evaluate(config: ComputeConfig) -> None:
       f" {limits.max_position_embeddings}, which the model was made for; lower"
       " max_new_tokens or max_pixels, or give prompt_tokens and patch_slots"
     )
-  sets = [
+  return encoder, [
     harness.make_problem_set(
       name,
       rows,
       encoder,
       _BATCH.value,
-      task=task,
+      task=asked.task,
       asked=count,
       max_missing=_MAX_MISSING.value,
     )
-    for name, (rows, count) in asked.items()
+    for name, (rows, count) in asked.sets.items()
   ]
-  with jax.set_mesh(mesh):
-    model = folders.load(_MODEL.value, config.dtype, mesh)
-    generate = experience.everywhere(
-      model.sampler(
-        _SAMPLES.value, sampling, _LENGTH.value, dtype=config.dtype
-      ),
-      mesh,
-    )
-    for problems in sets:
-      result = harness.evaluate(
-        problems,
-        generate,
-        model.params,
-        key,
-        decode=model.chat.decode,
-        show_progress=distributed.is_writer(),
-      )
-      if distributed.is_writer():
-        _report(problems, result)
-        if _OUT.value:
-          record = {**problems.record(), **_record(config, encoder)}
-          _store(pathlib.Path(_OUT.value), result, record)
-
-
-def _sets() -> tuple[Task, dict[str, tuple[Sequence[Row], int]]]:
-  """Returns the task, and name -> (problems, how many were asked for)."""
-  count = _PROBLEMS.value
-  if count is not None and count < 1 and count != -1:
-    raise ValueError(f"problems is {count}, expected at least 1, or -1 for all")
-  if _DATA.value:
-    task = geometry3k.task(_DATA.value)
-    rows = task.rows(_SPLIT.value)
-    count = len(rows) if count in (None, -1) else count
-    return task, {_SPLIT.value: (rows[:count], count)}
-  if count == -1:
-    raise ValueError(
-      "problems is -1 (all), and the generated world has no end; expected a"
-      " number, or a --data_dir"
-    )
-  count, task = count or _WORLD, world.task()
-  return task, {
-    name: (list(task.rows(split.name)[:count]), count)
-    for name, split in (
-      ("in_domain", diagrams.VALIDATION),
-      ("out_of_domain", diagrams.VALIDATION_OOD),
-    )
-  }
 
 
 def _buckets(needed: tuple[Bucket, ...]) -> tuple[Bucket, ...]:
@@ -186,30 +218,46 @@ def _buckets(needed: tuple[Bucket, ...]) -> tuple[Bucket, ...]:
   return tuple(map(Bucket, lengths, slots))
 
 
-def _report(problems: ProblemSet, result: Evaluation) -> None:
+def _show(
+  problems: ProblemSet,
+  result: Evaluation,
+  values: Mapping[str, np.ndarray],
+  others: Mapping[str, np.ndarray] | None,
+) -> None:
+  """Prints the numbers; of a second model how it differs from the first."""
+  if others is not None:
+    print(f"{problems.name}: {_MODEL.value} minus {_AGAINST.value}, paired")
+    print("\n".join(numbers.in_lines(numbers.differences(others, values))))
+    return
   print(
     f"{problems.name}: {len(problems.rows)} problems × {_SAMPLES.value}"
     f" samples, {problems.asked} asked for, digest {problems.digest[:12]}"
   )
-  rows_of = {}
-  for name in problems.task.metrics:
-    rows_of[name] = result.scores[name].mean(1)
-    if name == "accuracy":
-      for k in (2, 4, 8, 16):
-        if k <= _SAMPLES.value:
-          rows_of[f"pass@{k}"] = result.pass_at(k)
-  rows_of["entropy (nats)"] = result.entropy()
-  for label, values in rows_of.items():
-    i = bootstrap_interval(values)
-    print(f"  {label:16s}{i.mean:7.3f}   [{i.low:.3f}, {i.high:.3f}]")
+  shown = numbers.intervals(values)
+  if not (_TASK.value or _DATA.value):
+    names = (*problems.task.metrics, *(f"pass@{k}" for k in (2, 4, 8, 16)))
+    shown = {k: v for k, v in shown.items() if k in (*names, "entropy (nats)")}
+  print("\n".join(numbers.in_lines(shown)))
 
 
-def _record(config: ComputeConfig, encoder: Encoder) -> dict[str, Any]:
+def _place(name: str, *, against: bool) -> pathlib.Path | None:
+  """Returns where the files of a problem set begin; None without --out."""
+  if not _OUT.value:
+    return None
+  out = pathlib.Path(_OUT.value)
+  return (out / "against" if against else out) / name
+
+
+def _record(
+  config: ComputeConfig, encoder: Encoder, path: str
+) -> dict[str, Any]:
   """Returns everything that repeats a measurement: plain JSON."""
   return {
-    "model_dir": str(folders.locate(_MODEL.value).absolute()),
-    "model": fingerprint(folders.locate(_MODEL.value)),
-    "data_dir": _DATA.value,
+    "model_dir": str(folders.locate(path).absolute()),
+    "model": fingerprint(folders.locate(path)),
+    "template": encoder.chat.fingerprint,
+    "data_dir": _FOLDER.value,
+    "data": _DATA.value,
     "samples": _SAMPLES.value,
     "temperature": _TEMPERATURE.value,
     "max_new_tokens": _LENGTH.value,
@@ -226,15 +274,52 @@ def _record(config: ComputeConfig, encoder: Encoder) -> dict[str, Any]:
   }
 
 
+def _log(
+  out: pathlib.Path, problems: ProblemSet, record: Mapping[str, Any]
+) -> Log:
+  """Returns the file of answers, which goes on where all of this is equal."""
+  drawn_with = {
+    **record,
+    "digest": problems.digest,
+    "prompts": problems.prompts_digest,
+    "device_layout": sharding.device_layout(),
+  }
+  for name in ("command", "model_dir", "data", "data_dir"):
+    del drawn_with[name]  # how it is called, not what it is
+  file = out.with_name(out.name + drawn.SUFFIX)
+  return Log(file, drawn_with, [row.id for row in problems.rows])
+
+
 def _store(
-  out: pathlib.Path, result: Evaluation, record: dict[str, Any]
+  out: pathlib.Path,
+  problems: ProblemSet,
+  result: Evaluation,
+  record: dict[str, Any],
+  others: Mapping[str, np.ndarray] | None,
 ) -> None:
-  """Writes arrays and record; what stood there is replaced by the whole."""
-  out.mkdir(parents=True, exist_ok=True)
-  with wholefile.writing(out / f"{result.name}.npz") as file:
+  """Writes arrays, record and page; what stood there is replaced."""
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with wholefile.writing(out.with_name(f"{out.name}.npz")) as file:
     np.savez(file, **result.to_arrays())
+  values = numbers.per_problem(result, problems.task.metrics)
+  record = {
+    **problems.record(),
+    "task": problems.task.name,
+    "grader": problems.task.version or __version__,
+    "prompts": problems.prompts_digest,
+    "scores": numbers.plain(numbers.intervals(values)),
+    **numbers.calibration(result),
+    **record,
+  }
+  differences = None
+  if others is not None:
+    differences = numbers.differences(values, others)
+    record["against"] = str(folders.locate(_MODEL.value).absolute())
+    record["differences"] = numbers.plain(differences)
   text = json.dumps(record, indent=1) + "\n"
-  wholefile.write_text(out / f"{result.name}.json", text)
+  wholefile.write_text(out.with_name(f"{out.name}.json"), text)
+  page = numbers.page(problems, result, record, differences)
+  wholefile.write_text(out.with_name(f"{out.name}.html"), page)
 
 
 def run() -> None:

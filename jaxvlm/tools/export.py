@@ -5,10 +5,9 @@ import pathlib
 from absl import flags
 
 from jaxvlm import config as configs
-from jaxvlm import distributed, program, sharding
-from jaxvlm.sharding import MeshConfig
+from jaxvlm import distributed, program
+from jaxvlm.tools import compute, publish
 from jaxvlm.tools import folder as folders
-from jaxvlm.tools import publish
 
 _MODEL = configs.define_path(
   "model_dir", "nano-base", "what the run began with: a folder, or a shipped"
@@ -24,18 +23,11 @@ _STEP = flags.DEFINE_integer("step", None, "default: the newest whole one")
 _OUT = configs.define_path(
   "out", None, "folder to write; required", required=True
 )
-configs.define_flags(MeshConfig(), prefix="mesh")
-configs.define_flags(distributed.DistributedConfig(), prefix="distributed")
+compute.define_devices()
 
 
 def main() -> None:
-  cluster = configs.from_flags(
-    distributed.DistributedConfig(), flags.FLAGS, "distributed"
-  )
-  with distributed.session(cluster):
-    mesh = sharding.make_mesh(
-      configs.from_flags(MeshConfig(), flags.FLAGS, "mesh")
-    )
+  with compute.on_devices() as mesh:
     step = publish.export(
       folders.locate(_MODEL.value),
       pathlib.Path(_CHECKPOINTS.value).absolute(),

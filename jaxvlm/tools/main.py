@@ -7,11 +7,13 @@ import jaxvlm
 from jaxvlm import program
 
 _COMMANDS = {
+  "train": "train a model on your own rows, by any of seven objectives",
   "sample": "answer a question about a picture, or those of a file",
   "evaluate": "accuracy and pass@k of a model folder, with intervals",
   "diagnose": "will RL get anywhere from this checkpoint? asked beforehand",
   "influence": "what one update does to everything else: a heat map",
   "export": "a checkpoint of a run as a Hugging Face folder",
+  "convert": "a Hugging Face folder as sharded arrays, and back, verified",
   "plan": "does this step fit that TPU slice? compiled, without one",
   "sandbox": "what may a program do here? tried; or run one with its tests",
   "world": "draw the generated world on one sheet",

@@ -86,11 +86,16 @@ def export(
     )(base, tree)
   models.save_pretrained(out, config, params)
   if distributed.is_writer():
-    for name in _BESIDE:
-      if (model / name).is_file():
-        shutil.copyfile(model / name, out / name)
+    copy_beside(model, out)
     folder_files.complete(out, chats.load(out, config.layout))
   return found
+
+
+def copy_beside(model: pathlib.Path, out: pathlib.Path, *more: str) -> None:
+  """Copies tokenizer, template and settings, as far as they are there."""
+  for name in (*_BESIDE, *more):
+    if (model / name).is_file():
+      shutil.copyfile(model / name, out / name)
 
 
 def joined(base: Params, tree: Params) -> Params:

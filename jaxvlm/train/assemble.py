@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvlm import models
+from jaxvlm.metrics import Metric
 from jaxvlm.models.lora import init_lora
 from jaxvlm.models.quantize import quantize_int8
 from jaxvlm.models.remat import Remat
@@ -141,12 +142,15 @@ class Assembly(NamedTuple):
     frozen: (whole parameters at the start, teacher as `stored` or None) ->
       frozen trees of the step.
     whole: (trained part, frozen trees) -> whole parameters.
+    measure: (trained part, frozen trees, batch) -> the objective's metrics,
+      jitted, without gradient: of rows that are not trained on.
   """
 
   step: Callable[[TrainState, PyTree, PyTree], tuple[TrainState, dict]]
   state: Callable[[Params], TrainState]
   frozen: Callable[..., dict[str, Params]]
   whole: Callable[[Params, dict[str, Params]], Params]
+  measure: Callable[[Params, PyTree, PyTree], dict[str, Metric]]
 
 
 def assemble(
@@ -212,6 +216,12 @@ def assemble(
   def whole(trained, frozen):
     return freeze.merge_params(trained, frozen.get("base", {}))
 
+  @jax.jit
+  def measure(trained, frozen, batch):
+    of = totals.totals if isinstance(totals, BatchTotals) else totals
+    _, found = objective(trained, frozen, batch, of(batch))
+    return found
+
   step = make_train_step(
     objective,
     totals,
@@ -221,4 +231,4 @@ def assemble(
     rules=rules,
     norm_depth=norm_depth,
   )
-  return Assembly(step, state, frozen, whole)
+  return Assembly(step, state, frozen, whole, measure)

@@ -98,6 +98,7 @@ def run(
   score: Score | None = None,
   probes: Probes | None = None,
   watching: MonitorConfig = WATCHING,
+  board: journals.OpenBoard | None = None,
 ) -> TrainState:
   """Trains until `schedule.steps`, resuming where `workdir` left off.
 
@@ -126,6 +127,7 @@ def run(
       run ends, it is evaluated, saved and never goes on, also not to a later
       end.
     watching: what is a sign that RL fails, and whether it ends the run.
+    board: opens another place that shows what is logged.
 
   Returns:
     The final state.
@@ -162,7 +164,7 @@ def run(
       _explained(workdir, only=_DISK),
       _settled(checkpoints),
       preemption.Preemption() as notice,
-      _journal(workdir, schedule, name, lock) as journal,
+      _journal(workdir, schedule, name, lock, board) as journal,
     ):
       if begin.owed is not None:
         assert evaluate is not None
@@ -324,12 +326,16 @@ def _given_back(state: TrainState) -> TrainState:
 
 
 def _journal(
-  workdir: pathlib.Path, schedule: Schedule, name: str, lock: Lock | None
+  workdir: pathlib.Path,
+  schedule: Schedule,
+  name: str,
+  lock: Lock | None,
+  board: journals.OpenBoard | None,
 ) -> contextlib.AbstractContextManager:
   if not distributed.is_writer():
     return contextlib.nullcontext(_Silent())
   return journals.Journal(
-    workdir, total_steps=schedule.steps, name=name, lock=lock
+    workdir, total_steps=schedule.steps, name=name, board=board, lock=lock
   )
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from jaxvlm import program
 from jaxvlm.eval.harness import Evaluation
 from tests import compiling
+from tests.tools import own_rows
 
 # Runs every command line in one process with eight devices; then answers a
 # question on one device and on all of them.
@@ -70,8 +71,17 @@ def found(tmp_path_factory):
   work = tmp_path_factory.mktemp("evaluate")
   write_split(work, 4)
   data = f"--data_dir={work}"
+  (work / "mine").mkdir()
+  rows = own_rows.write(work / "mine", 4)
+  (work / "rewards.py").write_text(own_rows.REWARD)
+  own = [f"--data={rows}", *SHORT, "--batch=2"]
   lines = {
     "world": WORLD,
+    "own": [*own, f"--reward={work}/rewards.py:reward", "--against=nano-base"],
+    "two sources": [*own, "--task=world"],
+    "no reward": [*own, "--reward=nobody:f"],
+    "no folder": ["--task=mathvista"],
+    "a folder": ["--task=world", data],
     "mesh": [*WORLD, "--mesh.data=2", "--mesh.fsdp=2", "--mesh.tensor=-1"],
     "bfloat16": [*WORLD, "--bfloat16", "--max_pixels=6272"],
     "all": [data, *SHORT, "--batch=2", "--problems=-1", "--prompt_tokens=99"],
@@ -137,6 +147,39 @@ def test_asked_found_and_digest_are_printed_and_stored(found):
   assert len(record["prompt_tokens"]) == len(record["patch_slots"]) >= 1
 
 
+def test_the_world_has_the_lines_that_it_always_had(found):
+  lines = found["world"][0].splitlines()
+  names = [line[2:18].strip() for line in lines if line.startswith("  ")]
+  assert names == ["accuracy", "pass@2", "format", "entropy (nats)"] * 2
+
+
+def test_own_rows_are_scored_compared_and_shown(found):
+  evaluation, record = stored(found, "own", "rows")
+  assert evaluation.scores.keys() == {"reward", "failed"}
+  assert (record["asked"], record["task"]) == (4, "rows")
+  assert record["scores"]["reward"][0] == evaluation.scores["reward"].mean()
+  # The version of a user's reward is its file, and everything is digested.
+  for name in ("grader", "model", "template", "prompts", "digest"):
+    assert len(record[name]) == 64
+  text, _, folder = found["own"]
+  assert "rows: nano-base minus nano-base, paired" in text
+  assert "reward            0.000   [0.000, 0.000]" in text.split("paired")[1]
+  page = (folder / "rows.html").read_text()
+  for said in (
+    "Worst problems",
+    "What is 2 and 1?",
+    "data:image/png",
+    "grader",
+  ):
+    assert said in page
+  other = json.loads((folder / "against/rows.json").read_text())
+  assert other["differences"]["reward"][0] == 0
+  lines = (folder / "rows.responses.jsonl").read_text().splitlines()
+  kept = [json.loads(line) for line in lines[1:]]
+  assert {record["id"] for record in kept} == {"r0", "r1", "r2", "r3"}
+  assert all(len(record["samples"]) == 2 for record in kept)
+
+
 def test_eight_devices_measure_what_one_does(found):
   one, _ = stored(found, "world", "in_domain")
   eight, record = stored(found, "mesh", "in_domain")
@@ -179,6 +222,10 @@ def test_a_worked_solution_decides_nothing_and_minus_one_is_all(found):
     ("too hot", ["temperature is -1.0"]),
     ("nowhere", ["no folder nano-bas", "nano-base, nano-teacher"]),
     ("one split", ["test.jsonl does not exist"]),
+    ("two sources", ["rows.jsonl' beside a task", "expected one of"]),
+    ("no reward", ["'nobody:f'", "cannot be imported"]),
+    ("no folder", ["data_dir is ''", "mathvista expects the folder"]),
+    ("a folder", ["world expects none: it is generated"]),
     ("too many", ["mesh.data is 3", "8 device(s)"]),
   ],
 )

@@ -1,0 +1,1 @@
+"""What `jaxvlm train` is made of: settings, data, recipes, page."""
