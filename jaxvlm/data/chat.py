@@ -24,11 +24,11 @@ from jaxvlm.data import layout
 from jaxvlm.data.layout import Grid, VisionLayout
 from jaxvlm.data.processor import FAMILY, PictureSettings, settings
 from jaxvlm.data.turns import (
-  PLACE,
   TEXT,
   Parts,
   Turn,
   check_answer,
+  check_plain,
   fill_reply,
   parts_of,
 )
@@ -266,7 +266,7 @@ class Chat:
       )
     turns = (*before, Turn("user", question))
     for turn in turns:
-      _check_plain(turn)
+      check_plain(turn, _PLACEHOLDERS)
     parts = parts_of(turns, len(grids))
     frame = self._frame(
       tuple(
@@ -339,22 +339,6 @@ class Chat:
     ends = frozenset(self.eos_ids)
     kept = list(itertools.takewhile(lambda id: id not in ends, ids))
     return self.tokenizer.decode(kept, skip_special_tokens=True)
-
-
-def _check_plain(turn: Turn) -> None:
-  """Raises ValueError for a picture's control token in a text.
-
-  Other control tokens in a text are text. This one would be, too, but whoever
-  writes it means a picture that the model then would not see.
-  """
-  found = [token for token in _PLACEHOLDERS if token in turn.text]
-  if found:
-    name = "question" if turn.role == "user" else f"{turn.role}'s text"
-    raise ValueError(
-      f"the {name} contains {', '.join(found)}: expected plain text, because"
-      " the chat template alone writes control tokens; remove the placeholder"
-      f" (the place of a picture in a question is written {PLACE})"
-    )
 
 
 def completing(chat: Chat) -> Chat:

@@ -62,6 +62,26 @@ def _between(texts: Sequence[str]) -> Parts:
   return tuple(part for part in parts if part != "")
 
 
+def check_plain(turn: Turn, control: Sequence[str]) -> None:
+  """Raises ValueError for a picture's control token in a text.
+
+  Other control tokens in a text are text. This one would be, too, but whoever
+  writes it means a picture that the model then would not see.
+
+  Args:
+    turn: what is said.
+    control: the tokens that stand for a picture.
+  """
+  found = [token for token in control if token in turn.text]
+  if found:
+    name = "question" if turn.role == "user" else f"{turn.role}'s text"
+    raise ValueError(
+      f"the {name} contains {', '.join(found)}: expected plain text, because"
+      " the chat template alone writes control tokens; remove the placeholder"
+      f" (the place of a picture in a question is written {PLACE})"
+    )
+
+
 def check_answer(text: str) -> None:
   """Raises ValueError for an answer that says nothing."""
   if not text.strip():

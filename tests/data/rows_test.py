@@ -439,21 +439,6 @@ def test_when_everything_fails_the_run_stops(encoder, tmp_path):
     rows.make_batch([gone] * 2, lambda _: gone, SMALL, encoder)
 
 
-@pytest.mark.parametrize(
-  "field,value,kind",
-  [
-    ("responses", "abc", "str"),
-    ("responses", "", "str"),
-    ("images", "one.png", "str"),
-    ("images", b"GIF", "bytes"),
-    ("images", picture(56, 56), "ndarray"),
-  ],
-)
-def test_one_thing_is_no_tuple_of_them(field, value, kind):
-  with pytest.raises(ValueError, match=f"row 'a': {field} is one {kind}, expe"):
-    Row("a", "?", "7", **{field: value})
-
-
 def test_one_text_is_no_sequence_of_responses(encoder):
   for texts in ("abc", ["abc"], [("abc",), "def"]):
     with pytest.raises(ValueError, match="responses are one text"):
