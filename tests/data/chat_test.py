@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from jaxvlm.data import chat, tokenizer
+from jaxvlm.data import chat, tokenizer, turns
 from tests.data import pack
 from tests.data.pictures import QWEN
 
@@ -206,11 +206,11 @@ def test_no_text_becomes_a_control_token(nano, text, pictures):
     ids = nano.prompt(text, grids)
   except ValueError:
     # Refused for a reason: the text asks for a picture.
-    reasons = [PAD, chat.PLACE]
+    reasons = [PAD, turns.PLACE]
     assert any(reason in text for reason in reasons)
     return
   assert control(ids) == control(nano.prompt("x", grids))
-  if chat.PLACE in text:  # a picture stands there, and parts the text
+  if turns.PLACE in text:  # a picture stands there, and parts the text
     return
   text = unicodedata.normalize("NFC", text)
   assert tokenizer.decode(ids).count(text) >= 1
@@ -229,7 +229,7 @@ def test_ordinary_text_is_encoded_as_transformers_does(
   if name == "official" and not (SHARED / "qwen_tokenizer").is_dir():
     pytest.skip("shared data absent: ../shared/data/qwen_tokenizer")
   some = request.getfixturevalue(name)
-  written = [*some.tokenizer.get_added_vocab(), chat.PLACE]
+  written = [*some.tokenizer.get_added_vocab(), turns.PLACE]
   assume(not any(token in text for token in written))
   content = [{"type": "image"}] * pictures + [{"type": "text", "text": text}]
   expected = some.tokenizer.apply_chat_template(
