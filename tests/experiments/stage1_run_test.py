@@ -81,6 +81,7 @@ def lines(folder):
   return found
 
 
+@pytest.mark.slow
 def test_what_a_study_leaves_behind(undisturbed):
   found = contents(undisturbed)
   for stage in STAGES:
@@ -121,6 +122,7 @@ def test_what_a_study_leaves_behind(undisturbed):
   assert config["opd"]["steps"] == 3 and "--arms" in config["command"]
 
 
+@pytest.mark.slow
 def test_pictures_of_different_size_are_compiled_once(undisturbed):
   sizes = {r.images[0].shape for r in WorldRows(diagrams.SFT_TRACES, 5)}
   assert len(sizes) > 1
@@ -184,6 +186,7 @@ def test_an_interrupted_study_goes_on_where_it_was(
     assert path.stat().st_mtime_ns == modified, path
 
 
+@pytest.mark.slow
 def test_other_settings_in_the_same_folder_are_refused(
   finish, models, undisturbed
 ):

@@ -86,12 +86,10 @@ def test_a_queued_slice_is_given_what_a_slice_is(called):
   assert study_flags(called("queued_resource.sh", **queued)) == at_once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "script,variables",
-  [
-    ("tpu_vm.sh", {"BUCKET": "bucket"}),
-    pytest.param("gpu.sh", {"DATA": "/data"}, marks=pytest.mark.slow),
-  ],
+  [("tpu_vm.sh", {"BUCKET": "bucket"}), ("gpu.sh", {"DATA": "/data"})],
 )
 def test_every_flag_passes_a_dry_run(
   tmp_path, called, finish, pictures, script, variables

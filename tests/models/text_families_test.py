@@ -170,7 +170,8 @@ def test_a_model_that_sees_reads_batches_of_text():
   assert loss.shape == ()
 
 
-@one_family
+@pytest.mark.slow  # in the fast suite a model that sees stands for all
+@each_family
 def test_adapters_and_8_bits_compute_what_their_matrices_do(model_type):
   families.check_adapters_and_8_bits(
     tiny.TEXTS[model_type], tiny.text_batch(), "model/layers"
