@@ -321,7 +321,7 @@ def _readable(
     except (ValueError, FileNotFoundError) as e:
       dropped.append((row.id, str(e)))
       continue
-    kept.append(dataclasses.replace(row, responses=()))
+    kept.append(dataclasses.replace(row, responses=(), kinds=()))
   return kept, dropped
 
 

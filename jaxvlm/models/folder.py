@@ -5,7 +5,6 @@ called is said by the family (`names`); `jaxvlm.models` finds it.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import logging
@@ -150,17 +149,22 @@ def _read_headers(
 def _assemble(
   entry: names.Entry, slices: list, place: Any, dtype: Any
 ) -> jax.Array:
-  """Returns a global array of which only this process's pieces are read."""
+  """Returns a global array of which only this process's pieces are read.
 
-  @functools.cache  # devices that hold copies of a piece share one read
-  def piece(bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
-    return _read_piece(entry, slices, tuple(slice(*b) for b in bounds), dtype)
-
-  def of_device(index: tuple[slice, ...]) -> np.ndarray:
+  One piece is on the host at a time; devices that hold copies share one read.
+  """
+  holders: dict[tuple[tuple[int, int], ...], list] = {}
+  for device, index in place.addressable_devices_indices_map(
+    entry.shape
+  ).items():
     steps = zip(index, entry.shape, strict=True)
-    return piece(tuple(s.indices(n)[:2] for s, n in steps))
-
-  return jax.make_array_from_callback(entry.shape, place, of_device)
+    bounds = tuple(s.indices(n)[:2] for s, n in steps)
+    holders.setdefault(bounds, []).append(device)
+  parts: list[jax.Array] = []
+  for bounds, devices in holders.items():
+    x = _read_piece(entry, slices, tuple(slice(*b) for b in bounds), dtype)
+    parts += jax.block_until_ready([jax.device_put(x, d) for d in devices])
+  return jax.make_array_from_single_device_arrays(entry.shape, place, parts)
 
 
 def _read_piece(
