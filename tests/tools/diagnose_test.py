@@ -6,20 +6,20 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from jaxvlm.tools import diagnose
 from tests import tiny
 from tests.tasks.code_test import HUMANEVAL, write
 
+COMMAND = "diagnose"
 SHORT = (
   "--samples=4", "--group_size=2", "--problems=3", "--batch=2",
   "--max_new_tokens=4", "--sandbox=rlimits",
 )  # fmt: skip
 
 
-def said(capsys, *words):
+def said(command, capsys, *words):
   with flagsaver.flagsaver():
     flags.FLAGS(["diagnose", *words])
-    diagnose.main()
+    command.main()
   return capsys.readouterr().out
 
 
@@ -30,12 +30,13 @@ def file(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_checkpoints_are_ranked(capsys, tmp_path, file):
+def test_two_checkpoints_are_ranked(command, capsys, tmp_path, file):
   family = next(iter(tiny.TEXTS))
   for name in ("one", "two"):
     (tmp_path / name).mkdir()
     tiny.write_text_folder(tmp_path / name, tiny.TEXTS[family])
   text = said(
+    command,
     capsys,
     f"--model_dir={tmp_path}/one,{tmp_path}/two",
     f"--data={file}",
@@ -62,19 +63,19 @@ def test_two_checkpoints_are_ranked(capsys, tmp_path, file):
     assert (tmp_path / f"out/{name}.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_a_threshold_of_ones_own(tmp_path):
+def test_a_threshold_of_ones_own(command, tmp_path):
   ladder = [
     {"entropy": 0.3, "before": 0.5, "after": 0.6},
     {"entropy": 0.1, "before": 0.6, "after": 0.2},
     {"entropy": 0.2, "before": 0.6, "after": 0.7},
   ]
-  runs = diagnose._ladder(write(tmp_path / "ladder.jsonl", *ladder))
+  runs = command._ladder(write(tmp_path / "ladder.jsonl", *ladder))
   assert runs == ([0.3, 0.1, 0.2], [False, True, False])
-  told = diagnose._of_calibration(diagnose.calibrate(*runs, replicates=5))
+  told = command._of_calibration(command.calibrate(*runs, replicates=5))
   assert "threshold 0.150 nats" in told and "of 1 that collapsed" in told
   bad = write(tmp_path / "bad.jsonl", ladder[0], {"entropy": 0.1})
   with pytest.raises(ValueError, match="bad.jsonl, line 2: KeyError 'before'"):
-    diagnose._ladder(bad)
+    command._ladder(bad)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +94,8 @@ def test_a_threshold_of_ones_own(tmp_path):
     (("--problems=2", "--style=completion"), ValueError, "reads pictures"),
   ],
 )
-def test_what_is_refused_before_a_model_is_read(capsys, words, error, said_of):
+def test_what_is_refused_before_a_model_is_read(
+  command, capsys, words, error, said_of
+):
   with pytest.raises(error, match=said_of):
-    said(capsys, *words)
+    said(command, capsys, *words)

@@ -6,13 +6,14 @@ from absl.testing import flagsaver
 
 from jaxvlm.rewards.code import Level, Sandbox, Unavailable, namespaces
 from jaxvlm.rewards.code.probes import probe
-from jaxvlm.tools import sandbox
+
+COMMAND = "sandbox"
 
 
-def said(capsys, *words):
+def said(command, capsys, *words):
   with flagsaver.flagsaver():
     flags.FLAGS(["sandbox", *words])
-    sandbox.main()
+    command.main()
   return capsys.readouterr().out
 
 
@@ -26,21 +27,21 @@ def test_every_promise_holds_in_namespaces():
   assert not [promise.text for promise in found if not promise.held]
 
 
-def test_what_is_weaker_without_them_is_said(capsys, monkeypatch):
+def test_what_is_weaker_without_them_is_said(command, capsys, monkeypatch):
   def refused(pid):
     raise PermissionError(1, "Operation not permitted", "/proc/1/uid_map")
 
   monkeypatch.setattr(namespaces, "write_map", refused)
   with pytest.raises(Unavailable, match="choose --sandbox=rlimits by hand"):
     Sandbox(workers=1)
-  text = said(capsys, "--check", "--timeout_s=1")
+  text = said(command, capsys, "--check", "--timeout_s=1")
   assert "namespaces: not available. this machine allows no sandbox" in text
   assert "NOT HELD  no file of others is read" in text
   assert "  held      no verdict is forged" in text
   assert "  held      no connection" in text
 
 
-def test_one_program_with_its_tests(capsys, tmp_path):
+def test_one_program_with_its_tests(command, capsys, tmp_path):
   (tmp_path / "p.py").write_text("def f(x): return x\n")
   (tmp_path / "t.py").write_text("def check(f):\n  assert f(1) == 1\n")
   words = (
@@ -48,8 +49,8 @@ def test_one_program_with_its_tests(capsys, tmp_path):
     f"--tests={tmp_path}/t.py",
     f"--sandbox={Level.RLIMITS.value}",
   )
-  assert said(capsys, *words, "--entry_point=f") == "passed\n"
+  assert said(command, capsys, *words, "--entry_point=f") == "passed\n"
   with pytest.raises(ValueError, match="without an entry_point"):
-    said(capsys, *words)
+    said(command, capsys, *words)
   with pytest.raises(ValueError, match="expected --check, or --program"):
-    said(capsys)
+    said(command, capsys)
