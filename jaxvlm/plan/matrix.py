@@ -86,6 +86,18 @@ CELLS: dict[str, str] = {
     "--model=3b --objective=rollout --topology=v5e:2x2 --prompts=32"
     " --mesh.data=2 --mesh.fsdp=1 --mesh.tensor=2 --master=bfloat16"
   ),
+  # Qwen3-VL: one chip, the student, and its teacher.
+  "qwen3-vl-4b sft lora v5e:1x1": (
+    "--model=qwen3-vl-4b --objective=sft --topology=v5e:1x1 --prompts=1"
+    " --lora_rank=16 --freeze_vision"
+  ),
+  "qwen3-vl-8b grpo v5e:8x8": (
+    "--model=qwen3-vl-8b --objective=grpo --topology=v5e:8x8"
+  ),
+  "qwen3-vl-8b<32b opd v5e:8x8": (
+    "--model=qwen3-vl-8b --teacher=qwen3-vl-32b --objective=opd"
+    " --topology=v5e:8x8"
+  ),
   # Coders: text alone.
   "qwen2.5-coder-3b grpo lora v5e:2x2": (
     "--model=qwen2.5-coder-3b --objective=grpo --topology=v5e:2x2 --prompts=16"

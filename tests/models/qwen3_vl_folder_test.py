@@ -144,6 +144,7 @@ def test_folders_go_both_ways(tmp_path):
   families.check_folders_go_both_ways(tmp_path, CASES["three_pictures"])
 
 
+@pytest.mark.slow
 def test_an_answer_is_drawn_from_the_scores_of_its_picture(folder):
   model = folders.load(str(folder))
   pictures = [np.asarray(drawn(20, 28)), np.asarray(drawn(36, 12))]
@@ -189,6 +190,7 @@ def params():
   return tiny.params(tiny.QWEN3, scale=0.1)
 
 
+@pytest.mark.slow
 def test_adapters_and_8_bits_compute_what_their_matrices_do():
   """All matrices, those of the tower and of its mergers as well."""
   batch = tiny.batch(config=tiny.QWEN3)

@@ -11,6 +11,7 @@ from jaxvlm.models.decoder import Decoder, Embedded
 from jaxvlm.models.qwen3_vl import vision
 from jaxvlm.models.qwen3_vl.config import Config
 from jaxvlm.models.remat import Remat
+from jaxvlm.sharding import ROWS, constrain
 from jaxvlm.typing import Params, Prompts
 
 Array = jax.Array
@@ -72,4 +73,4 @@ def embed_prompts(
     return jnp.where(slots >= 0, found, otherwise)
 
   gains = jax.vmap(lambda values: at_tokens(values, 0.0))(seen.features)
-  return Embedded(at_tokens(seen.merged, x), gains)
+  return Embedded(at_tokens(seen.merged, x), constrain(gains, None, ROWS))
