@@ -136,8 +136,14 @@ def written(rows: Sequence[Row], encoder: Encoder) -> Batch:
   """Returns the problems with their written completions, in NumPy.
 
   Raises:
-    ValueError: a problem that cannot be read: a probe set has no spares.
+    ValueError: a problem that does not fit or cannot be read; names it, for a
+      probe set has no spares.
   """
+  for row in rows:
+    try:
+      rows_lib.bucket_of(row, encoder)
+    except (ValueError, FileNotFoundError) as error:
+      raise ValueError(f"row {row.id!r} of the probe set: {error}") from error
   bucket = encoder.buckets[-1]
   return rows_lib.make_batch(rows, _no_spare, bucket, encoder).batch
 

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from jaxvlm.data.rows import Row
+from jaxvlm.data.rows import Bucket, Row
 from jaxvlm.diagnostics import probes
 from jaxvlm.study import probing
 from jaxvlm.study.probing import ProbeConfig
@@ -82,3 +82,14 @@ def test_limits_are_off_unless_they_are_asked_for():
   assert not ProbeConfig().limits.broken(seen)
   assert ProbeConfig(most_drift=0.5).limits.broken(seen)
   assert ProbeConfig(most_lost=9.0).limits.broken(seen)
+
+
+def test_a_problem_that_does_not_fit_is_named():
+  chat = types.SimpleNamespace(
+    layout=None, prompt=lambda *of: [1] * 9, completion=lambda text: [1]
+  )
+  encoder = types.SimpleNamespace(
+    chat=chat, grids=lambda row: [], buckets=(Bucket(8, 0),), max_new_tokens=4
+  )
+  with pytest.raises(ValueError, match="row '0' of the probe set: the prompt"):
+    probing.written(ROWS, encoder)
