@@ -117,7 +117,7 @@ def test_a_piece_is_read_and_no_more(tmp_path):
       index = [slice(None)] * value.ndim
       index[axis] = slice(half, 2 * half)
       read.clear()
-      found = folder._read_piece(entry, slices, tuple(index))
+      found = folder._read_piece(entry, slices, tuple(index), None)
       np.testing.assert_array_equal(found, value[tuple(index)])
       exact = entry.path != "visual/patch_embed/kernel" or axis == 1
       assert sum(read) == (found.nbytes if exact else value.nbytes)

@@ -29,4 +29,4 @@ def command(request):
 
 def _is_a_commands(flag: str) -> bool:
   module = flags.FLAGS.find_module_defining_flag(flag) or ""
-  return module.startswith(("jaxvlm.tools.", "jaxvlm.config"))
+  return module.startswith(("jaxvlm.", "experiments."))
