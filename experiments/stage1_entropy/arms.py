@@ -56,16 +56,12 @@ def planned(
 ) -> dict[str, PlannedStage]:
   """Returns what `--plan` compiles: every stage, and what it samples with."""
   steps, taught = made.stages, (teacher.config, config.teacher_form)
-  opd, grpo = config.opd, config.grpo
+  sft, opd, grpo = Objective.SFT, Objective.OPD, Objective.GRPO
   return {
-    "sft_early": PlannedStage(
-      Objective.SFT, config.sft_early, steps["sft_early"]
-    ),
-    "sft_over": PlannedStage(Objective.SFT, config.sft_over, steps["sft_over"]),
-    "opd": PlannedStage(
-      Objective.OPD, opd, steps["opd"], made.on_policy, *taught
-    ),
-    "grpo": PlannedStage(Objective.GRPO, grpo, steps["grpo"], made.rollout),
+    "sft_early": PlannedStage(sft, config.sft_early, steps["sft_early"]),
+    "sft_over": PlannedStage(sft, config.sft_over, steps["sft_over"]),
+    "opd": PlannedStage(opd, config.opd, steps["opd"], made.on_policy, *taught),
+    "grpo": PlannedStage(grpo, config.grpo, steps["grpo"], made.rollout),
   }
 
 

@@ -149,9 +149,6 @@ def colab() -> StudyConfig:
 
 def pod() -> StudyConfig:
   """The paper's scale: a 7B student, a 72B teacher, Geometry3K; 64 chips."""
-  # Four kv heads to a prompt, so 64 chips take sixteen prompts at once: parts
-  # of a step are multiples of sixteen. What fits is said by `--plan=v5e:8x8`.
-  mesh = MeshConfig(tensor=4)
   # The rate is that of the verl script for OPD; we take it for all stages.
   sft = StageConfig(
     steps=600,
@@ -163,8 +160,8 @@ def pod() -> StudyConfig:
   return StudyConfig(
     sft_early=replace(sft, steps=60, evaluate_every=60),
     sft_over=sft,
-    # n = 1, and 8 rollouts a step in the paper, read off the published reward
-    # lattice: half of the chips would wait, so here 16. T = 1: the verl script.
+    # n = 1, and 8 rollouts a step: read off the published reward lattice. Half
+    # of the chips would wait, so here 16. T = 1: the verl script.
     opd=StageConfig(
       steps=788, prompts=16, evaluate_every=100, optimizer=_constant(1e-6)
     ),
@@ -194,7 +191,8 @@ def pod() -> StudyConfig:
     ),
     # The paper's 601 test questions and pass@16.
     evaluation=EvaluationConfig(in_domain=601, out_of_domain=0, prompts=16),
-    mesh=mesh,
+    # Four kv heads, so 64 chips take 16 prompts at once (see `--plan=v5e:8x8`).
+    mesh=MeshConfig(tensor=4),
     bfloat16=True,
     scan_layers=True,
     remat=Remat.FULL,

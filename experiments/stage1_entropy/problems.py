@@ -26,11 +26,10 @@ def load(
   if config.dataset is Dataset.GEOMETRY3K:
     # The world's pictures have one size, these have not.
     problems.warn_of_shapes(problems.make_encoder(config.data, chat))
+  asked, given = config.data.train_problems, config.data.traces
   training = {
-    "traces": problems.first("data.traces", traces, config.data.traces),
-    "prompts": problems.first(
-      "data.train_problems", prompts, config.data.train_problems
-    ),
+    "traces": problems.first("data.traces", traces, given),
+    "prompts": problems.first("data.train_problems", prompts, asked),
   }
   return problems.load(
     config, chat, task, training, measured, folder=folder, write=write
