@@ -194,9 +194,7 @@ def params():
 def test_adapters_and_8_bits_compute_what_their_matrices_do():
   """All matrices, those of the tower and of its mergers as well."""
   batch = tiny.batch(config=tiny.QWEN3)
-  families.check_adapters_and_8_bits(
-    tiny.QWEN3, batch, "", rounding=5e-6, int8=0.05
-  )
+  families.check_adapters_and_8_bits(tiny.QWEN3, batch, "", rounding=5e-6)
 
 
 @pytest.mark.parametrize(
