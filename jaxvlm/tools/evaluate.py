@@ -8,6 +8,7 @@ problems that went worst. A start with the same --out and settings draws only
 the answers that are not there yet.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 
 from jaxvlm import __version__, distributed, program, sharding, wholefile
 from jaxvlm import config as configs
@@ -32,6 +34,7 @@ from jaxvlm.tasks import check_readable
 from jaxvlm.tools import compute, sets, shapes
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
+from jaxvlm.tools.problems import NAMES, Wanted
 from jaxvlm.tools.sets import Asked
 from jaxvlm.train import experience
 
@@ -42,11 +45,11 @@ _AGAINST = configs.define_path(
   "against", "", "another model folder, measured on the same problems"
 )
 _TASK = flags.DEFINE_enum(
-  "task", None, list(sets.TASKS), "whose problems are measured; default: the"
+  "task", None, NAMES, "whose problems are measured; default: the"
   " world, or geometry3k with a --data_dir"
 )  # fmt: skip
 _FOLDER = configs.define_path(
-  "data_dir", "", "folder of the task's data, if it needs one"
+  "data_dir", "", "folder, or file, of the task's data, if it needs one"
 )
 _DATA = configs.define_path(
   "data", "", "rows of your own instead: a file, a folder, hub:owner/name"
@@ -106,7 +109,17 @@ def _evaluate(config: ComputeConfig) -> None:
   sampling, key = Sampling(_TEMPERATURE.value), root_key(_SEED.value)
   mesh = compute.make_mesh(config)
   sharding.check_rows(mesh, _BATCH.value)
-  asked = _asked()
+  with _asked() as asked:
+    _measure(config, asked, sampling, key, mesh)
+
+
+def _measure(
+  config: ComputeConfig,
+  asked: Asked,
+  sampling: Sampling,
+  key: jax.Array,
+  mesh: Mesh,
+) -> None:
   models = [path for path in (_MODEL.value, _AGAINST.value) if path]
   measured = [_problems(asked, path) for path in models]
   found: list[dict[str, dict[str, np.ndarray]]] = []
@@ -143,12 +156,13 @@ def _evaluate(config: ComputeConfig) -> None:
       found.append(values)
 
 
-def _asked() -> Asked:
+def _asked() -> contextlib.AbstractContextManager[Asked]:
   count = _PROBLEMS.value
   if count is not None and count < 1 and count != -1:
     raise ValueError(f"problems is {count}, expected at least 1, or -1 for all")
   if not _DATA.value:
-    return sets.of_task(_TASK.value or "", _FOLDER.value, _SPLIT.value, count)
+    name = _TASK.value or ("geometry3k" if _FOLDER.value else "world")
+    return sets.of_task(Wanted(name, _FOLDER.value, _SPLIT.value), count)
   if _TASK.value or _FOLDER.value:
     raise ValueError(
       f"data is {_DATA.value!r} beside a task or its folder; expected one of"

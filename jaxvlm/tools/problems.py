@@ -5,9 +5,19 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from jaxvlm.data import diagrams
 from jaxvlm.data.sources.code import Style
 from jaxvlm.rewards.code import Level, Sandbox
-from jaxvlm.tasks import Task, code, geometry3k, programs, world
+from jaxvlm.tasks import (
+  Task,
+  coco,
+  code,
+  geometry3k,
+  mathvista,
+  programs,
+  scenes,
+  world,
+)
 
 
 class Wanted(NamedTuple):
@@ -32,50 +42,70 @@ class Known(NamedTuple):
   """What is known of a task before it is opened.
 
   Attributes:
-    split: that measures a model.
+    splits: what measures a model: name in files -> split, the headline first.
     tokens: of the longest answer that is expected.
-    data: what `data` must be; "" where nothing is read.
     make: (what is wanted, a sandbox) -> the task.
+    data: what `data` must be; "" where the problems are generated.
     sandboxed: whether it needs a sandbox of ours.
   """
 
-  split: str
+  splits: Mapping[str, str]
   tokens: int
-  data: str
   make: Callable[[Wanted, Sandbox | None], Task]
+  data: str = ""
   sandboxed: bool = False
 
+  @property
+  def split(self) -> str:
+    """The split of the headline."""
+    return next(iter(self.splits.values()))
 
+
+_FOLDER = "folder with <split>.jsonl and images/"
+_WORLD = {
+  "in_domain": diagrams.VALIDATION.name,
+  "out_of_domain": diagrams.VALIDATION_OOD.name,
+}
 _KNOWN: Mapping[str, Known] = {
-  "world": Known("validation", 44, "", lambda w, s: world.task()),
+  "world": Known(_WORLD, 44, lambda w, s: world.task()),
+  "scenes": Known({"validation": "validation"}, 44, lambda w, s: scenes.task()),
   "programs": Known(
-    "validation", 96, "", lambda w, s: programs.task(level=w.level)
+    {"validation": "validation"}, 96, lambda w, s: programs.task(level=w.level)
   ),
   "geometry3k": Known(
-    "val",
+    {"val": "val"}, 512, lambda w, s: geometry3k.task(w.data), _FOLDER
+  ),
+  "mathvista": Known(
+    {"testmini": "testmini"},
     512,
-    "folder with <split>.jsonl and images/",
-    lambda w, s: geometry3k.task(w.data),
+    lambda w, s: mathvista.task(w.data),
+    "folder with testmini's rows and images/",
+  ),
+  "coco": Known(
+    {"val": "val"},
+    64,
+    lambda w, s: coco.task(w.data),
+    "folder with the captions and pictures",
   ),
   "humaneval": Known(
-    "test",
+    {"test": "test"},
     512,
-    "file HumanEval.jsonl(.gz), or HumanEval+'s",
     lambda w, s: code.humaneval(w.data, s, w.style),
+    "file HumanEval.jsonl(.gz), or HumanEval+'s",
     sandboxed=True,
   ),
   "mbpp": Known(
-    "test",
+    {"test": "test"},
     512,
-    "file mbpp.jsonl(.gz)",
     lambda w, s: code.mbpp(w.data, s, w.style),
+    "file mbpp.jsonl(.gz)",
     sandboxed=True,
   ),
   "kodcode": Known(
-    "train",
+    {"train": "train"},
     1024,
-    "JSONL of question, solution, test",
     lambda w, s: code.kodcode(w.data, s),
+    "JSONL of question, solution, test",
     sandboxed=True,
   ),
 }

@@ -224,8 +224,8 @@ def test_a_worked_solution_decides_nothing_and_minus_one_is_all(found):
     ("one split", ["test.jsonl does not exist"]),
     ("two sources", ["rows.jsonl' beside a task", "expected one of"]),
     ("no reward", ["'nobody:f'", "cannot be imported"]),
-    ("no folder", ["data_dir is ''", "mathvista expects the folder"]),
-    ("a folder", ["world expects none: it is generated"]),
+    ("no folder", ["data is ''", "task mathvista needs its folder"]),
+    ("a folder", ["data is ", "task world is generated"]),
     ("too many", ["mesh.data is 3", "8 device(s)"]),
   ],
 )
