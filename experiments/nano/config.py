@@ -207,8 +207,7 @@ SCENE_BASE = NanoConfig(
   corpus="2 captions a picture, of both wordings; half of them wrong in one to"
   " three words",
   prompts=32,
-  # Ended early, before the rate is low: it sees by then, and captions poorly.
-  steps=565,
+  steps=1000,
   optimizer=_optimizer(3e-3, 1000),
 )
 # The coder of the laptop: a third of its corpus is careless, as the base's.
