@@ -134,7 +134,8 @@ def constrained(
       carry = objectives.ascend(carry, nll, floor=floor, rate=rate)
       count = experience.count_tokens(host.batch)
       logged = {"batch/tokens": count, **pairing.shares(host.rows)}
-      return objectives.Multiplied(host.batch, carry), carry, logged
+      # The step is given its state, and λ in it, to keep: inputs need a copy.
+      return objectives.Multiplied(host.batch, carry.copy()), carry, logged
 
     return inputs
 
