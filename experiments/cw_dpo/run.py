@@ -35,6 +35,7 @@ STUDY = Study(
   train=train,
   report=report.write_report,
   followed_by={"stage1": "*/stage2"},
+  last="stage2",
 )
 
 

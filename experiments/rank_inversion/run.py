@@ -45,6 +45,7 @@ STUDY = Study(
   check=config.check,
   train=train,
   report=report.write_report,
+  last="grpo",
 )
 
 

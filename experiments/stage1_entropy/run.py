@@ -41,6 +41,7 @@ STUDY = Study(
   train=train,
   report=report.write_report,
   followed_by={arm: f"{arm}/grpo" for arm in ("sft_early", "sft_over", "opd")},
+  last="grpo",
 )
 
 

@@ -20,7 +20,7 @@ from jaxvlm import lock as locks
 from jaxvlm.journal import OpenBoard
 from jaxvlm.plan import topology
 from jaxvlm.sharding import MeshConfig, make_mesh
-from jaxvlm.study import checks, planned, programs, record
+from jaxvlm.study import checks, measured, planned, programs, record
 from jaxvlm.study.config import Scale, StudyConfig
 from jaxvlm.study.folders import ModelFolder
 from jaxvlm.study.lab import Lab, identity
@@ -48,6 +48,7 @@ class Start:
     dry_run: whether it only checks.
     topology: of the slice that the stages are compiled for, instead of run.
     followed_by: as in `Study`.
+    last: as in `Study`.
     board: opens another place that shows what stages log; None: nothing does.
   """
 
@@ -56,6 +57,7 @@ class Start:
   mesh: jax.sharding.Mesh
   dry_run: bool
   followed_by: Mapping[str, str]
+  last: str = ""
   topology: str = ""
   board: OpenBoard | None = None
 
@@ -100,7 +102,7 @@ class Start:
     known = identity(config, problems, {"student": student, **others})
     model = functions(student.config, config.form)
     evaluate = programs.make_evaluator(config, problems.chat, model)
-    for seed in range(config.first_seed, config.first_seed + config.seeds):
+    for seed in self._unfinished():
       yield Lab(
         config=config,
         mesh=self.mesh,
@@ -113,6 +115,23 @@ class Start:
         most_stages=most_stages,
         board=self.board,
       )
+
+  def _unfinished(self) -> list[int]:
+    """Returns the seeds that measured.npz has not got to their ends."""
+    config = self.config
+    kept = measured.read(self.workdir)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    if not self.last:
+      return list(seeds)
+    steps = config.stages[self.last].steps
+
+    def ended(seed: int) -> bool:
+      # A run whose folder is there goes on by itself, and fills its gaps.
+      return not (self.workdir / f"seed-{seed}").exists() and all(
+        kept.finished(arm, seed, self.last, steps) for arm in config.arms
+      )
+
+    return distributed.from_writer([s for s in seeds if not ended(s)])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,6 +147,7 @@ class Study:
     quick: settings -> those of a try-out of a few minutes.
     followed_by: stage in the settings -> folder (arm/stage) of the stage that
       begins where it ends, and could not begin elsewhere once it has begun.
+    last: the stage of the settings that all arms end with.
   """
 
   name: str
@@ -137,6 +157,7 @@ class Study:
   report: Callable[[pathlib.Path], pathlib.Path]
   quick: Callable[[StudyConfig], StudyConfig] = lambda config: config
   followed_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  last: str = ""
 
 
 def define_flags(study: Study) -> None:
@@ -274,6 +295,7 @@ def execute(
         mesh=mesh,
         dry_run=dry_run,
         followed_by=study.followed_by,
+        last=study.last,
         topology=plan,
         board=board,
       )

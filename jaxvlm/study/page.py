@@ -17,7 +17,7 @@ from markupsafe import Markup
 from jaxvlm.eval import report
 from jaxvlm.eval.report import Section
 from jaxvlm.study import claims as claims_lib
-from jaxvlm.study import power, summary, tables
+from jaxvlm.study import measured, power, summary, tables
 from jaxvlm.study.claims import Claim, Finding, Note
 from jaxvlm.study.galleries import Gallery
 from jaxvlm.study.results import Results
@@ -39,7 +39,9 @@ def write(
   own: Sequence[Section] = (),
   notes: Mapping[str, Note] = types.MappingProxyType({}),
 ) -> pathlib.Path:
-  """Writes report.html, results.md and figures/*.png into a study's folder.
+  """Writes a study's page: report.html, results.md and figures/*.png.
+
+  What was measured is written beside it (`measured.write`).
 
   Args:
     workdir: the study's folder.
@@ -67,6 +69,8 @@ def write(
   if results.gaps:
     lead.append(report.notice("Not complete", results.gaps))
   summary.write(workdir, results, findings)
+  if results.design.stages:  # what trains nothing is measured again in minutes
+    measured.write(workdir, results)
   path = workdir / "report.html"
   sections = [
     _claims(results, findings, preface),

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxvlm import journal
 from jaxvlm.eval.harness import Evaluation
+from jaxvlm.study import measured
 from jaxvlm.study.design import Design, Point
 from jaxvlm.study.results import KS, Results, Scores
 
@@ -27,7 +28,8 @@ def load(
 
   Args:
     workdir: seed-<s>/<arm>/<stage>/{eval/<set>-<step>.npz, metrics.jsonl},
-      samples.json in the last stage, config.json at the top.
+      samples.json in the last stage, config.json at the top, and measured.npz
+      for the runs whose folders are not there.
     design: the arms, stages and problem sets to read.
     must_measure: a folder without any evaluation is an error; else what it
       lacks of them is no gap.
@@ -57,8 +59,10 @@ def load(
       path = folder / arm / design.last / "samples.json"
       if arm not in samples and path.exists():
         samples[arm] = json.loads(path.read_text(encoding="utf-8"))
-  measured = any(scores.values())
-  if not measured and must_measure:
+  seeds = {seed for seed, _ in folders}
+  _add(measured.read(workdir), design, scores, journals, seeds)
+  found = any(scores.values())
+  if not found and must_measure:
     raise ValueError(
       f"workdir: found no seed-<s>/<arm>/<stage>/eval/<set>-<step>.npz in "
       f"{workdir}, expected at least one evaluation; run the study first: "
@@ -67,14 +71,32 @@ def load(
   config = workdir / "config.json"
   results = Results(
     design=design,
-    seeds=tuple(seed for seed, _ in folders),
+    seeds=tuple(sorted(seeds)),
     scores=scores,
     config=json.loads(config.read_text("utf-8")) if config.exists() else {},
     journals=journals,
     samples=samples,
   )
-  lacking = _unfinished(results) if measured else []
+  lacking = _unfinished(results) if found else []
   return dataclasses.replace(results, gaps=(*gaps, *lacking))
+
+
+def _add(
+  kept: measured.Measured,
+  design: Design,
+  scores: dict,
+  journals: dict,
+  seeds: set[int],
+) -> None:
+  """Adds what the file holds and no folder; folders win."""
+  for name in design.problem_sets:
+    for point, by_seed in kept.scores.get(name, {}).items():
+      known = scores[name].setdefault(point, {})
+      known |= {s: of for s, of in by_seed.items() if s not in known}
+  for place, by_seed in kept.journals.items():
+    known = journals.setdefault(place, {})
+    known |= {s: of for s, of in by_seed.items() if s not in known}
+  seeds |= kept.seeds
 
 
 def _load_points(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,6 +57,21 @@ def test_its_page_has_claims_figures_samples_and_settings(finished):
   decided = claims.findings(found, toy_study.CLAIMS)
   assert Verdict.NOT_MEASURED not in {finding.verdict for finding in decided}
   assert "| T1 A longer SFT" in (finished / "results.md").read_text()
+
+
+def test_a_finished_seed_is_not_run_again(finished, tmp_path, monkeypatch):
+  """Its folder is gone; what was measured is kept, and enough."""
+  for name in ("config.json", "measured.npz"):
+    shutil.copy(finished / name, tmp_path)
+  monkeypatch.setattr(main, "Lab", None)  # no run is begun
+  saved = json.loads((finished / "config.json").read_text())
+  config = dataclasses.replace(toy_study.laptop(), model_dir=saved["model_dir"])
+  main.execute(toy_study.STUDY, config, tmp_path)
+  tables = [(f / "results.md").read_text() for f in (finished, tmp_path)]
+  assert tables[0] == tables[1]
+  with pytest.raises(TypeError, match="not callable"):
+    more = dataclasses.replace(config, seeds=2)
+    main.execute(toy_study.STUDY, more, tmp_path)
 
 
 def test_a_study_of_arrays_alone_is_decided_and_shown(tmp_path):
