@@ -218,13 +218,14 @@ CODER = NanoConfig(
   sizes={"width": 96, "heads": 4, "layers": 3},
   world=PROGRAMS,
   rows=ProgramRows(
-    programs.PRETRAIN, 16 * 400, Programmers(careless=1 / 3, texts=3, seed=1)
+    programs.PRETRAIN, 16 * 2500, Programmers(careless=1 / 3, texts=3, seed=1)
   ),
   corpus="3 programs a problem; all styles, equally likely; share of careless"
   " work 0.33",
   prompts=16,
-  steps=400,
-  optimizer=_optimizer(4e-3, 400),
+  # After 400 it writes programs, but guesses the constants.
+  steps=2500,
+  optimizer=_optimizer(4e-3, 2500),
 )
 # Larger, of another family, with the same tokenizer; careful work only.
 STRONG_CODER = NanoConfig(
@@ -232,11 +233,11 @@ STRONG_CODER = NanoConfig(
   kind=LLAMA,
   sizes={"width": 112, "heads": 4, "layers": 4},
   world=PROGRAMS,
-  rows=ProgramRows(programs.PRETRAIN, 16 * 700, Programmers(texts=3, seed=2)),
+  rows=ProgramRows(programs.PRETRAIN, 16 * 4000, Programmers(texts=3, seed=2)),
   corpus="3 programs a problem; all styles, equally likely; no careless work",
   prompts=16,
-  steps=700,
-  optimizer=_optimizer(3e-3, 700),
+  steps=4000,
+  optimizer=_optimizer(3e-3, 4000),
 )
 MODELS = {
   config.name: config
