@@ -37,12 +37,14 @@ class Rows(NamedTuple):
     training: stage -> rows with captions; "sft" is "sft_c" without negatives.
     measured: pictures to caption.
     probes: pictures that no stage reads, with probe captions.
+    asked: stage -> how many rows were asked for.
   """
 
   task: Task
   training: dict[str, Sequence[Row]]
   measured: Sequence[Row]
   probes: tuple[Row, ...]
+  asked: dict[str, int]
 
 
 def read(config: StudyConfig) -> Rows:
@@ -73,6 +75,7 @@ def load(
     [Measured("validation", rows.measured, asked)],
     folder=folder,
     write=write,
+    asked=rows.asked,
   )
 
 
@@ -94,6 +97,7 @@ def _scenes(config: StudyConfig) -> Rows:
     },
     task.rows(e.split)[: e.pictures],
     tuple(SceneRows(scenes.TRAIN, probed, caption_probes.ProbeCaptions())),
+    asked={},  # as many as wanted are generated
   )
 
 
@@ -104,8 +108,7 @@ def _coco(config: StudyConfig) -> Rows:
     coco_task.task(config.data_dir),
   )
   pictures = task.rows(data.split)[: data.pictures]
-  # Three quarters, as the paper; the caption of another picture needs two.
-  cut = min(len(pictures) * 3 // 4, len(pictures) - 2)
+  cut, wanted = (_first_stage(n) for n in (len(pictures), data.pictures))
   gentle = coco.Pairs(GENTLE)(pictures[:cut])
   measured = task.rows(e.split)
   return Rows(
@@ -122,4 +125,17 @@ def _coco(config: StudyConfig) -> Rows:
     },
     measured[: e.pictures],
     caption_probes.of_captions(measured[: config.probes.problems]),
+    asked={
+      "sft": wanted,
+      "sft_c": wanted,
+      "stage2": data.pictures - wanted,
+    },
   )
+
+
+def _first_stage(pictures: int) -> int:
+  """Returns how many of the pictures Stage 1 reads.
+
+  Three quarters, as the paper; the caption of another picture needs two.
+  """
+  return min(pictures * 3 // 4, pictures - 2)

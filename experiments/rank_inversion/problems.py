@@ -35,13 +35,11 @@ def load(
     config,
     chat,
     task,
-    {
-      "traces": traces[: data.traces],
-      "prompts": prompts[: data.train_problems],
-    },
+    {"traces": traces, "prompts": prompts},
     [measured],
     folder=folder,
     write=write,
+    asked={"traces": data.traces, "prompts": data.train_problems},
   )
 
 

@@ -26,13 +26,16 @@ def load(
   if config.dataset is Dataset.GEOMETRY3K:
     # The world's pictures have one size, these have not.
     problems.warn_of_shapes(problems.make_encoder(config.data, chat))
-  asked, given = config.data.train_problems, config.data.traces
-  training = {
-    "traces": problems.first("data.traces", traces, given),
-    "prompts": problems.first("data.train_problems", prompts, asked),
-  }
+  data = config.data
   return problems.load(
-    config, chat, task, training, measured, folder=folder, write=write
+    config,
+    chat,
+    task,
+    {"traces": traces, "prompts": prompts},
+    measured,
+    folder=folder,
+    write=write,
+    asked={"traces": data.traces, "prompts": data.train_problems},
   )
 
 

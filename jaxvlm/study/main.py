@@ -98,6 +98,7 @@ class Start:
         self.workdir,
         problems.evaluation,
         followed_by=self.followed_by,
+        rows=problems.record(),
       )
     known = identity(config, problems, {"student": student, **others})
     model = functions(student.config, config.form)

@@ -5,7 +5,7 @@ import logging
 import pathlib
 import types
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxvlm.data import images, surveys
 from jaxvlm.data import rows as rows_lib
@@ -44,6 +44,7 @@ class Problems:
     training: name -> rows to learn from.
     evaluation: problem sets, the one that ranks checkpoints first.
     held_out: name -> rows whose loss is measured and that are never learned.
+    asked: name -> how many rows to learn from were asked for.
   """
 
   task: Task
@@ -52,6 +53,19 @@ class Problems:
   training: Mapping[str, Survey]
   evaluation: tuple[ProblemSet, ...]
   held_out: Mapping[str, Survey] = dataclasses.field(default_factory=dict)
+  asked: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+  def record(self) -> dict[str, Any]:
+    """Returns what a run stores of its rows to learn from: plain JSON."""
+    return {
+      name: {
+        "asked": self.asked.get(name, len(survey.rows)),
+        "found": len(survey.kept),
+        "digest": survey.digest,
+        "dropped": [list(pair) for pair in survey.dropped],
+      }
+      for name, survey in self.training.items()
+    }
 
 
 def load(
@@ -64,6 +78,7 @@ def load(
   folder: pathlib.Path | None = None,
   write: bool = True,
   held_out: Mapping[str, Sequence[Row]] = types.MappingProxyType({}),
+  asked: Mapping[str, int] = types.MappingProxyType({}),
 ) -> Problems:
   """Surveys and encodes a study's problems.
 
@@ -76,6 +91,8 @@ def load(
     folder: keeps the surveys for the next start; None keeps nothing.
     write: False reads what is kept and adds nothing.
     held_out: name -> rows whose loss is measured.
+    asked: name -> how many of the rows to learn from a study asks for, the
+      first ones; all of those that are not named.
 
   Raises:
     ValueError: a task of pictures and a model of text; more rows than
@@ -98,11 +115,17 @@ def load(
     _check_dropped(name, found, limit)
     return found
 
+  surveyed = {
+    name: survey(name, rows[: asked[name]] if name in asked else rows)
+    for name, rows in training.items()
+  }
+  for name, found in surveyed.items():
+    _tell(name, asked.get(name, len(found.rows)), found)
   return Problems(
     task=task,
     chat=chat,
     encoder=encoder,
-    training={name: survey(name, rows) for name, rows in training.items()},
+    training=surveyed,
     evaluation=tuple(
       make_problem_set(
         measured.name,
@@ -119,27 +142,22 @@ def load(
     held_out={
       name: survey(name, rows, e.max_missing) for name, rows in held_out.items()
     },
+    asked=asked,
   )
 
 
-def first(name: str, rows: Sequence[Row], asked: int) -> Sequence[Row]:
-  """Returns the first rows to learn from; says so where there are fewer.
-
-  Args:
-    name: the setting that asks for them.
-    rows: all there are.
-    asked: how many a study asks for.
-  """
-  found = rows[:asked]
-  if len(found) < asked:
-    logging.warning(
-      "%s asks for %d rows to learn from, and there are %d: the run trains on"
-      " these",
-      name,
-      asked,
-      len(found),
-    )
-  return found
+def _tell(name: str, asked: int, found: Survey) -> None:
+  """Says how many rows there are to learn from, loudly if there are fewer."""
+  less = len(found.rows) < asked
+  logging.log(
+    logging.WARNING if less else logging.INFO,
+    "%s: %d rows to learn from asked for, %d there, %d of them dropped%s",
+    name,
+    asked,
+    len(found.rows),
+    len(found.dropped),
+    f": the run trains on {len(found.kept)}" if less else "",
+  )
 
 
 def make_encoder(data: DataConfig, chat: Chat) -> Encoder:

@@ -5,6 +5,7 @@ import json
 import logging
 import pathlib
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -126,8 +127,18 @@ def write(
   evaluation: Sequence[ProblemSet] = (),
   *,
   followed_by: Mapping[str, str] | None = None,
+  rows: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> None:
-  """Checks, says what changes, writes config.json in one rename."""
+  """Checks, says what changes, writes config.json in one rename.
+
+  Args:
+    config: settings.
+    workdir: where the record is.
+    evaluation: what is measured.
+    followed_by: as in `check`.
+    rows: of the rows to learn from; a run's identity has their digest, so that
+      they are not compared here.
+  """
   notes = check(config, workdir, evaluation, followed_by=followed_by)
   for note in notes:
     logging.warning("%s: %s", workdir, note)
@@ -138,6 +149,7 @@ def write(
     "version": __version__,
     "jax": jax.__version__,
     "devices": device_layout(),
+    "rows": dict(rows),
     "changes": [*_saved(workdir).get("changes", ()), *notes],
   }
   wholefile.write_text(workdir / "config.json", json.dumps(record, indent=1))

@@ -59,14 +59,15 @@ GRADERS: Mapping[str, Callable[[], Grader]] = {
 }
 
 
-def find(name: str) -> Grader:
+def find(name: str, seconds: float = plugin.SECONDS) -> Grader:
   """Returns a grader by its name, or the one that a user's function is.
 
   Args:
     name: of `GRADERS`, or module:function (`tasks.plugin`).
+    seconds: longest that a user's function may take for a response.
 
   Raises:
-    ValueError: neither.
+    ValueError: neither, or no such limit.
   """
   if name in GRADERS:
     return GRADERS[name]()
@@ -80,7 +81,7 @@ def find(name: str) -> Grader:
   if "accuracy" in metrics:  # the headline, where there is one
     metrics = ("accuracy", *(m for m in metrics if m != "accuracy"))
   return Grader(
-    plugin.reward(name, function),
+    plugin.reward(name, function, seconds),
     metrics,
     version=plugin.version(function),
     answers=False,

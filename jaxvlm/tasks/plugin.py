@@ -10,8 +10,8 @@ row's. It returns a number. One that returns several, a dict of names to
 numbers with "reward" among them, says the other names beforehand, because all
 processes of a run must know them: `reward.scores = ("accuracy", "format")`.
 
-A call that raises, or whose number is not finite, counts 0 and 1 in the score
-`failed`; the row is named in a warning.
+A call that raises, whose number is not finite, or that takes longer than a
+limit counts 0 and 1 in the score `failed`; the row is named in a warning.
 """
 
 import hashlib
@@ -26,9 +26,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxvlm.data.rows import Row
+from jaxvlm.tasks import deadline
 from jaxvlm.tasks.task import Reward
 
 FAILED = "failed"
+# Longest that one call may take by default. An answer is scored in
+# milliseconds; a step waits for some hundred of them.
+SECONDS = 10.0
 _ARGUMENTS: Mapping[str, Callable[[str, Row], Any]] = {
   "response": lambda response, row: response,
   "reference": lambda response, row: row.reference,
@@ -85,25 +89,29 @@ def scores(function: Callable[..., Any]) -> tuple[str, ...]:
   return ("reward", *(name for name in others if name != "reward"))
 
 
-def reward(spec: str, function: Callable[..., Any]) -> Reward:
+def reward(
+  spec: str, function: Callable[..., Any], seconds: float = SECONDS
+) -> Reward:
   """Returns the function as the reward of a task.
 
   Args:
     spec: what the user called it.
     function: from `find`.
+    seconds: longest that a call may take (`tasks.deadline`).
 
   Returns:
     (responses, rows) -> its scores and `failed`. Raises ValueError if every
     call of the first batch fails.
   """
+  if not seconds > 0:
+    raise ValueError(f"reward_seconds is {seconds}, expected more than 0")
   wanted, names = _wanted(spec, function), scores(function)
   failures = _Failures(spec)
 
   def one(response: str, row: Row) -> dict[str, float]:
+    given = {name: _ARGUMENTS[name](response, row) for name in wanted}
     try:
-      found = function(
-        **{name: _ARGUMENTS[name](response, row) for name in wanted}
-      )
+      found = deadline.call(lambda: function(**given), seconds)
       return {**_numbers(found, names), FAILED: 0.0}
     except Exception as error:  # whatever a user's function raises
       failures.add(row.id, error)

@@ -30,7 +30,7 @@ from jaxvlm.eval.drawn import Log
 from jaxvlm.eval.harness import Evaluation, ProblemSet
 from jaxvlm.models import fingerprint
 from jaxvlm.sampling import Sampling, root_key
-from jaxvlm.tasks import check_readable
+from jaxvlm.tasks import check_readable, plugin
 from jaxvlm.tools import compute, sets, shapes
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
@@ -57,6 +57,10 @@ _DATA = configs.define_path(
 _REWARD = flags.DEFINE_string(
   "reward", "answer", "what scores answers to --data: a name,"
   " module:function or file.py:function"
+)  # fmt: skip
+_REWARD_SECONDS = flags.DEFINE_float(
+  "reward_seconds", plugin.SECONDS, "longest that a reward function of yours"
+  " may take for an answer, seconds"
 )  # fmt: skip
 _LAYOUT = flags.DEFINE_string(
   "layout", "", "of --data; empty: found by the fields"
@@ -175,6 +179,7 @@ def _asked() -> contextlib.AbstractContextManager[Asked]:
     _LAYOUT.value,
     count,
     _MAX_MISSING.value,
+    _REWARD_SECONDS.value,
   )
 
 

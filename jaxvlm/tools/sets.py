@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxvlm.data import own
 from jaxvlm.data.own import drops
 from jaxvlm.data.rows import Row
-from jaxvlm.tasks import Task, graders
+from jaxvlm.tasks import Task, graders, plugin
 from jaxvlm.tools import problems
 from jaxvlm.tools.problems import Wanted
 
@@ -66,6 +66,7 @@ def of_user(
   layout: str,
   count: int | None,
   max_missing: float,
+  seconds: float = plugin.SECONDS,
 ) -> Iterator[Asked]:
   """Yields a user's rows with the reward that scores answers to them.
 
@@ -76,11 +77,12 @@ def of_user(
     layout: as `own.read`.
     count: how many of them; -1 or None for all.
     max_missing: share of the records that may be unusable.
+    seconds: as `graders.find`.
 
   Raises:
     FileNotFoundError, ValueError: what is wrong with rows or reward.
   """
-  grader = graders.find(reward)
+  grader = graders.find(reward, seconds)
   form = own.problems if grader.answers else own.prompts
   found = own.read(path, form, split=split, layout=layout)
   drops.check(found.dropped, found.found, most=max_missing)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from jaxvlm.data import chat as chats
 from jaxvlm.data import images, layout
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import VisionLayout
-from jaxvlm.data.rows import Row
-from jaxvlm.study import problems as study_problems
 from jaxvlm.study import record
 
 LONG = "<think>" + "so it goes " * 200 + "</think> \\boxed{3}"
@@ -150,11 +149,34 @@ def test_buckets_that_are_too_small_for_some_pictures_are_named(
   assert "patch slots" not in caplog.text
 
 
-def test_fewer_rows_to_learn_from_than_asked_for_are_told(caplog):
-  rows = [Row(str(n), "?", "1") for n in range(3)]
-  assert study_problems.first("data.traces", rows, 2) == rows[:2]
-  assert not caplog.messages
-  assert study_problems.first("data.traces", rows, 5) == rows
-  assert "data.traces asks for 5 rows to learn from, and there are 3" in (
-    caplog.text
-  )
+def learned(study, chat, **asked):
+  data = dataclasses.replace(study.data, **asked)
+  return problems.load(dataclasses.replace(study, data=data), chat)
+
+
+def test_rows_to_learn_from_do_not_shrink_in_silence(
+  study, chat, tmp_path, caplog
+):
+  """`train[:2101]` of 4 rows, of which one has no answer."""
+  write_split(tmp_path, "train", ["3", "3", "", "3"])
+  with caplog.at_level(logging.INFO):
+    learned(study, chat, traces=2, train_problems=2)
+  told = {r.getMessage(): r.levelname for r in caplog.records}
+  assert told["traces: 2 rows to learn from asked for, 2 there, 0 of them drop"
+              "ped"] == "INFO"  # fmt: skip
+  caplog.clear()
+  found = learned(study, chat, traces=2101, train_problems=2, max_dropped=0.25)
+  assert (
+    "traces: 2101 rows to learn from asked for, 4 there, 1 of them dropped:"
+    " the run trains on 3"
+  ) in {r.getMessage() for r in caplog.records if r.levelname == "WARNING"}
+  record.write(study, tmp_path / "run", rows=found.record())
+  stored = json.loads((tmp_path / "run/config.json").read_text())["rows"]
+  assert stored["traces"] == {
+    "asked": 2101,
+    "found": 3,
+    "digest": found.training["traces"].digest,
+    "dropped": [["train/2", "the reference is empty: nothing to score an answer"
+                 " by"]],
+  }  # fmt: skip
+  assert (stored["prompts"]["asked"], stored["prompts"]["found"]) == (2, 2)

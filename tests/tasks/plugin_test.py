@@ -1,6 +1,7 @@
 """Rewards that users write: found, called, and survived."""
 
 import logging
+import signal
 import sys
 
 import pytest
@@ -11,6 +12,10 @@ from jaxvlm.tasks import task as tasks
 
 ROWS = [Row("a", "What?", "7", images=("x.png",)), Row("b", "Who?", "8")]
 SOURCE = """
+import signal
+import threading
+import time
+
 def plain(response, reference):
   return 1.0 if response == reference else 0
 
@@ -32,6 +37,27 @@ several.scores = ("accuracy",)
 
 def lacking(response):
   return {"accuracy": 1}
+
+def endless(response):
+  while response != "7":
+    try:
+      next(iter(()))
+    except Exception:
+      pass
+  return 1
+
+def stubborn(response):
+  try:
+    time.sleep(60)
+  except BaseException:
+    time.sleep(60)
+
+def main_thread_only(response):
+  before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+  signal.alarm(60)
+  signal.alarm(0)
+  signal.signal(signal.SIGALRM, before)
+  return threading.current_thread() is threading.main_thread()
 
 def strange(answer):
   return 1
@@ -72,6 +98,35 @@ def test_what_fails_counts_zero_and_names_its_row(module, caplog):
   rows = [ROWS[0]] * 4
   found = scored(f"{module}:torn", ["fine", "nan", "word", "none"], rows)
   assert found == {"reward": [1, 0, 0, 0], "failed": [0, 1, 1, 1]}
+
+
+@pytest.mark.parametrize("name", ["endless", "stubborn"])
+def test_what_does_not_return_counts_zero_and_names_its_row(
+  module, name, caplog
+):
+  handler = signal.getsignal(signal.SIGALRM)
+  grader = graders.find(f"{module}:{name}", seconds=0.05)
+  with caplog.at_level(logging.WARNING):
+    if name == "endless":
+      found = grader.reward(["7", "8"], ROWS)
+      assert found == {"reward": [1, 0], "failed": [0, 1]}
+    else:
+      with pytest.raises(ValueError, match="failed on all 1 .*longer than"):
+        grader.reward(["8"], ROWS[1:])
+  for said in (f"{module}:{name}", "row 'b'", "0.05 s", "raise reward_seconds"):
+    assert said in caplog.text
+  assert signal.getsignal(signal.SIGALRM) is handler
+  assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_function_may_use_the_main_thread_and_its_alarm(module):
+  found = scored(f"{module}:main_thread_only", ["7", "7"], ROWS)
+  assert found == {"reward": [1, 1], "failed": [0, 0]}
+
+
+def test_a_limit_that_is_none_is_refused(module):
+  with pytest.raises(ValueError, match="reward_seconds is 0, expected more"):
+    graders.find(f"{module}:plain", seconds=0)
 
 
 def test_a_function_that_never_works_ends_the_run(module):

@@ -1,12 +1,16 @@
 """Data sets of the Hugging Face Hub, where the package `datasets` is there."""
 
+import logging
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from jaxvlm.data.own.files import Found
 
 _PREFIX = "hub:"
+# train[:2101], which the package cuts to what there is without a word.
+_SLICE = re.compile(r"\[(\d*):(\d+)\]$")
 
 
 def is_name(path: str) -> bool:
@@ -44,6 +48,14 @@ def records(path: str, split: str = "") -> Iterator[Found]:
     data = datasets.load_dataset(name, configuration or None, split=split)
   except Exception as e:  # a dozen kinds, by network, name and files
     raise ValueError(f"{path}, split {split!r}, cannot be loaded: {e}") from e
+  slice_ = _SLICE.search(split)
+  if slice_ and len(data) < int(slice_[2]) - int(slice_[1] or 0):
+    logging.warning(
+      "%s, split %s: there are %d records, fewer than asked for",
+      path,
+      split,
+      len(data),
+    )
   stored = datasets.Image(decode=False)
   for column, kind in data.features.items():
     if isinstance(kind, datasets.Image):

@@ -7,6 +7,7 @@ from typing import Any
 from jaxvlm.config import FilePath
 from jaxvlm.study import config as settings
 from jaxvlm.study.config import StageConfig, setting
+from jaxvlm.tasks import plugin
 from jaxvlm.train.assemble import Form
 
 ARM = "run"
@@ -77,6 +78,10 @@ class TrainConfig(settings.StudyConfig):
   reward: str = setting(
     "what scores sampled answers: a name, module:function or file.py:function",
     "",
+  )
+  reward_seconds: float = setting(
+    "longest that a reward function of yours may take for an answer, seconds",
+    plugin.SECONDS,
   )
   data: DataConfig = field(default_factory=DataConfig)
   evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -118,7 +118,9 @@ def prepare(config: RunConfig, keep: pathlib.Path | None = None) -> Prepared:
   """
   check(config)
   recipe = RECIPES[config.objective]
-  grader = graders.find(config.reward) if config.reward else None
+  grader = None
+  if config.reward:
+    grader = graders.find(config.reward, config.reward_seconds)
   config = dataclasses.replace(
     config,
     model_dir=str(folder.locate(config.model_dir)),

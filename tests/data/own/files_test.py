@@ -208,7 +208,7 @@ def test_the_hub_is_asked_by_name_only(monkeypatch):
 
 
 def test_rows_of_the_hub_keep_pictures_as_they_are_stored(
-  monkeypatch, tmp_path
+  monkeypatch, tmp_path, caplog
 ):
   """With a package of the few names that are used of the real one."""
 
@@ -231,7 +231,7 @@ def test_rows_of_the_hub_keep_pictures_as_they_are_stored(
   def load_dataset(name, configuration, split):
     if name != "owner/name":
       raise RuntimeError("there is none")
-    assert (configuration, split) == ("small", "validation")
+    assert (configuration, split) == ("small", "validation[:7]")
     inside = str(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes(b"x")
     values = {"problem": "<image>Find x.", "answer": "3"}
@@ -248,9 +248,10 @@ def test_rows_of_the_hub_keep_pictures_as_they_are_stored(
   )
   monkeypatch.setitem(sys.modules, "datasets", package)
   name = "hub:owner/name:small"
-  table = own.read(name, own.problems, split="validation")
+  table = own.read(name, own.problems, split="validation[:7]")
+  assert "there are 2 records, fewer than asked for" in caplog.text
   (row,) = table.rows
-  assert row.id == "owner/name/validation:1"
+  assert row.id == "owner/name/validation[:7]:1"
   assert row.images == (tmp_path / "a.png",)
   assert "leaves the data folder" in table.dropped[0][1]
   with pytest.raises(ValueError, match="hub:no/one, split 'train', cannot be"):
