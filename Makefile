@@ -16,7 +16,7 @@ ifneq ($(QUICK),$(firstword $(quick) $(filter 0 no false off n,$(QUICK))))
 $(error QUICK is '$(QUICK)', expected 1 or 0, yes or no, true or false)
 endif
 
-.PHONY: lab test test-slow lint bench golden pods nano world clean
+.PHONY: lab test test-slow lint bench golden pods nano world docs clean
 
 # A .venv of another Python, or one that was left half made, is made again.
 usable := $(shell $(BIN)/python -c 'import pip; $(FITS)' 2>&1 && echo yes)
@@ -79,5 +79,11 @@ world: $(VENV)/.installed
 	$(BIN)/jaxvlm world --out=runs/world.png
 	$(BIN)/jaxvlm world --scenes --out=runs/scenes.png
 
+# Builds the documentation into site/; a broken link is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo 'site/index.html; with search: python -m http.server -d site'
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs site build *.egg-info

@@ -49,6 +49,8 @@ setuptools.setup(
     "plan": ["libtpu==0.0.51; sys_platform == 'linux'"],
     # METEOR and SPICE, which are Java; all other scores are our own.
     "captions": ["pycocoevalcap>=1.2"],
+    # `make docs`: the site, and its reference from docstrings.
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
     "tpu": ["jax[tpu]>=0.10"],
     "cuda": ["jax[cuda13]>=0.10"],
   },
