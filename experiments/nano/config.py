@@ -202,14 +202,13 @@ SCENE_BASE = NanoConfig(
   sizes={"width": 96, "heads": 4, "layers": 4, "vision_width": 64},
   world=SCENES,
   rows=SceneRows(
-    scenes.PRETRAIN, range(32 * 3000), Careless(1 / 2, texts=2, seed=3)
+    scenes.PRETRAIN, range(32 * 1500), Careless(1 / 2, texts=2, seed=3)
   ),
   corpus="2 captions a picture, of both wordings; half of them wrong in one to"
   " three words",
   prompts=32,
-  # After 1,000 it hardly sees: right captions of 2 % of the pictures.
-  steps=3000,
-  optimizer=_optimizer(3e-3, 3000),
+  steps=1500,
+  optimizer=_optimizer(3e-3, 1500),
 )
 # The coder of the laptop: a third of its corpus is careless, as the base's.
 CODER = NanoConfig(

@@ -24,7 +24,7 @@ from jaxvlm.data.scenes.meaning import (
 RED = Thing(1, "small", "red", "circle")
 BLUE = Thing(2, "large", "blue", "square")
 TWO = Meaning((RED, BLUE), LEFT, "white")
-GOLDEN = "9c4e4320943d98c7a2f66d1d4448e44d01b0d6444856814d55ef85cbbfdc1e81"
+GOLDEN = "dc86620fb9532c19211579eb73b5a5337c1415c3f56d2e4dd2999cfc44e63d9b"
 
 
 def _many(count):
@@ -81,6 +81,17 @@ def test_pictures_show_what_is_meant():
       other = 1 - axis
       assert first[:, other].min() - second[:, other].max() < drawing.CELL
       assert second[:, other].min() - first[:, other].max() < drawing.CELL
+
+
+def test_an_edge_lies_between_every_object_and_the_paper():
+  """What shape it is can be seen whatever its color."""
+  for scene in _many(30):
+    paper = drawing._PAPER[scene.meaning.background]
+    bare = (scene.image == paper).all(-1)
+    ink = (scene.image == drawing._INK).all(-1)
+    painted = ~bare & ~ink
+    assert painted.any() and ink.any()
+    assert not (drawing._grown(painted, 1) & bare).any()
 
 
 def test_references_differ_and_say_everything():

@@ -2,7 +2,10 @@
 
 A cell is one merged token of the vision tower, so that an object never
 straddles two: as with the diagrams' glyphs, that lets a model of a million
-parameters learn to see in minutes.
+parameters learn to see in minutes. So do outlines: an edge that is black
+whatever the color shows the shape apart from it. Without them, and with
+objects moved inside their cells, nano-scenes read colors, sizes and papers
+after 96,000 pictures, and guessed every shape.
 """
 
 import random
@@ -15,8 +18,9 @@ CELL = 28
 CELLS = 4  # a picture is 4 × 4 cells
 SIDE = CELL * CELLS
 
-_REACH = {"small": 6, "large": 12}  # half the side of a shape, pixels
-_PLAY = {"small": 5, "large": 1}  # how far from its cell's middle it may stand
+_REACH = {"small": 6, "large": 11}  # half the side of a shape, pixels
+_EDGE = 2  # pixels around it
+_INK = (0, 0, 0)  # of the edge; no color of `COLORS`
 _PAINT = {
   "red": (215, 40, 40),
   "green": (35, 150, 60),
@@ -48,14 +52,13 @@ def draw(meaning: Meaning, rng: random.Random) -> np.ndarray:
   pixels[:] = _PAPER[meaning.background]
   places = _places(meaning, rng)
   for thing, cells in zip(meaning.things, places, strict=True):
-    shape = _mask(thing.shape, _REACH[thing.size])
+    shape = np.pad(_mask(thing.shape, _REACH[thing.size]), _EDGE)
+    around = _grown(shape, _EDGE)
     for row, column in cells:
-      play = _PLAY[thing.size]
-      # Away from the corner of the cell, so that a shape stays inside.
-      y = CELL * row + CELL // 2 + rng.randint(-play, play)
-      x = CELL * column + CELL // 2 + rng.randint(-play, play)
+      y, x = (CELL * place + CELL // 2 for place in (row, column))
       half = shape.shape[0] // 2
       window = pixels[y - half : y + half + 1, x - half : x + half + 1]
+      window[around] = _INK
       window[shape] = _PAINT[thing.color]
   pixels.setflags(write=False)
   return pixels
@@ -84,6 +87,14 @@ def _places(meaning: Meaning, rng: random.Random) -> list[list[Cell]]:
   if meaning.relation == LEFT:
     return parts
   return [[(place, line) for line, place in part] for part in parts]
+
+
+def _grown(mask: np.ndarray, pixels: int) -> np.ndarray:
+  """Returns the mask and what lies so near to it, corner to corner too."""
+  for axis in (0, 1):
+    shifts = [np.roll(mask, k, axis) for k in range(-pixels, pixels + 1)]
+    mask = np.logical_or.reduce(shifts)
+  return mask
 
 
 def _mask(shape: str, reach: int) -> np.ndarray:
