@@ -11,6 +11,7 @@ from experiments.cw_dpo.design import ARMS, DESIGN, NAMES, STAGE1
 from jaxvlm.diagnostics import preference
 from jaxvlm.diagnostics.probes import CLASSES
 from jaxvlm.eval import dynamics, figures, report
+from jaxvlm.eval.figures import Picture
 from jaxvlm.eval.report import Section
 from jaxvlm.study import galleries, page, read, tables
 from jaxvlm.study.design import Point, Policy
@@ -205,7 +206,7 @@ def _files(workdir: pathlib.Path, results: Results) -> list[Gallery]:
   ]
 
 
-def _parts(arm, name, arrays, results: Results) -> dict[str, bytes]:
+def _parts(arm, name, arrays, results: Results) -> dict[str, Picture]:
   stage = SimpleNamespace(**results.config["stage2"])
   out = {}
   for loss, cooled in (("DPO", False), ("CW-DPO", True)):
@@ -223,7 +224,7 @@ def _parts(arm, name, arrays, results: Results) -> dict[str, bytes]:
   return out
 
 
-def _reliability(name: str, arrays: dict[str, np.ndarray]) -> bytes:
+def _reliability(name: str, arrays: dict[str, np.ndarray]) -> Picture:
   count = arrays["count"]
   safe = np.where(count == 0, np.nan, count)
   return dynamics.reliability(

@@ -6,11 +6,18 @@ import pathlib
 
 import numpy as np
 
-from experiments.rank_inversion import statistics
+from experiments.rank_inversion import published, statistics
 from experiments.rank_inversion.claims import CLAIMS, PRECONDITIONS, PREFACE
-from experiments.rank_inversion.design import ARMS, CODERS, DESIGN, Arm, ladder
+from experiments.rank_inversion.design import (
+  ARMS,
+  CODERS,
+  DEPTHS,
+  DESIGN,
+  Arm,
+  ladder,
+)
 from jaxvlm.diagnostics import headroom_threshold
-from jaxvlm.eval import figures, report
+from jaxvlm.eval import figures, report, spreads
 from jaxvlm.eval.figures import Curve, Style
 from jaxvlm.eval.report import Section
 from jaxvlm.study import claims as claims_lib
@@ -20,31 +27,6 @@ from jaxvlm.study.galleries import Gallery
 from jaxvlm.study.results import Results
 from jaxvlm.study.verdicts import Verdict
 
-# Of Qwen2.5-Coder-3B and DeepSeek-Coder-6.7B by depth: entropy and pass@1
-# before RL, peak pass@10. The last two have no number at 2.9 epochs.
-_PAPER = {
-  "weak": {
-    1.0: (0.227, 0.151, 0.806),
-    1.9: (0.163, 0.163, 0.750),
-    2.9: (0.156, 0.159, 0.671),
-    3.8: (0.171, 0.173, 0.608),
-    5.8: (0.120, 0.187, 0.481),
-  },
-  "strong": {
-    1.0: (0.399, 0.351, 0.861),
-    1.9: (0.274, None, None),
-    2.9: (0.289, None, None),
-    3.8: (0.285, None, None),
-    5.8: (0.185, 0.413, 0.888),
-  },
-}
-_PAPER_CORRELATIONS = {
-  "pass@1": "−.75",
-  "expected variance": "−.75",
-  "entropy": "+.69",
-  "pass@64": "+.57",
-  "entropy early in RL": "+.82",
-}
 _GROUP = 8
 
 
@@ -74,6 +56,7 @@ def write_report(workdir: pathlib.Path | str) -> pathlib.Path:
     own=[
       _preconditions(results),
       _ladder(results),
+      _advice(results),
       _correlations(results),
       _check(results),
       _theory(results),
@@ -85,6 +68,7 @@ def _figures(results: Results) -> list[Gallery]:
   top = results.measured_as("pass@10", "hard")
   return [
     _by_depth(results),
+    _published(results),
     galleries.entropy(
       results,
       {"grpo": "RL"},
@@ -129,7 +113,9 @@ def _by_depth(results: Results) -> Gallery:
         x, *banded = np.array(points).T
         style = Style(f"{coder} coder, here", *looks[coder])
         curves.append(Curve(style, x, *banded))
-      paper = {d: v[column] for d, v in _PAPER[coder].items() if v[column]}
+      paper = {
+        d: v[column] for d, v in published.LADDER[coder].items() if v[column]
+      }
       color, marker, _ = looks[coder]
       style = Style(f"{coder} coder, paper", color, marker, ":")
       x, y = (np.array(v, float) for v in (list(paper), list(paper.values())))
@@ -145,6 +131,35 @@ def _by_depth(results: Results) -> Gallery:
     "Over the ladder",
     "The paper's Figures 1 and 3b, with ours. Levels are those of other models "
     "on other problems: directions compare.",
+    pictures,
+  )
+
+
+def _published(results: Results) -> Gallery:
+  """The paper's Figures 2 and 4, on the axes of ours below."""
+  looks = galleries.styles(results.design)
+  x = np.array(published.STEPS)
+  curves = {
+    f"{coder} coder": {
+      arm.name: of[arm.depth] for arm in ladder(coder) if arm.depth in of
+    }
+    for coder, of in published.THROUGH_RL.items()
+  }
+  curves["weak coder, interventions, one seed"] = published.INTERVENTIONS
+  pictures = {
+    f"paper_{number}": figures.panel(
+      [Curve(looks[arm], x, np.array(y)) for arm, y in of.items()],
+      title=f"Paper: {title}",
+      xlabel="RL step",
+      ylabel="pass@10",
+      percent=True,
+    )
+    for number, (title, of) in enumerate(curves.items(), 1)
+  }
+  return Gallery(
+    "The paper's Figures 2 and 4",
+    "pass@10 of 20 samples through 400 steps of RL, read off the paper. Ours "
+    "stand below under “through RL”, with the same colors.",
     pictures,
   )
 
@@ -170,6 +185,16 @@ def _headroom(results: Results) -> Gallery:
         ylabel="share of problems at or below",
         percent=True,
       )
+    for arm in ladder(coder)[:: len(DEPTHS) - 1]:
+      p = results.values(results.entry(arm.name), "hard", "accuracy")
+      if p is not None:
+        pictures[f"headroom_{arm.name}"] = spreads.histogram(
+          p,
+          title=f"{looks[arm.name].label}: pass@1 of each problem before RL",
+          xlabel="pass@1",
+          ylabel="problems",
+          limits=((f"p*({_GROUP})", threshold), ("mean", float(p.mean()))),
+        )
   return Gallery(
     "Headroom, problem by problem",
     f"Below p*({_GROUP}) = {threshold:.4f} more than half of the groups of "
@@ -219,7 +244,7 @@ def _ladder(results: Results) -> Section:
       if arm.name not in results.arms:
         continue
       entry, end = results.entry(arm.name), results.endpoint(arm.name)
-      paper = _PAPER[coder][arm.depth]
+      paper = published.LADDER[coder][arm.depth]
       rows.append(
         (
           results.design.arms[arm.name],
@@ -246,6 +271,40 @@ def _ladder(results: Results) -> Section:
   return Section("The ladder, the paper's numbers beside ours", [table])
 
 
+def _advice(results: Results) -> Section:
+  """What `jaxvlm diagnose` says of every start, and what became of it."""
+  top = results.measured_as("pass@10", "hard")
+  rows = []
+  for coder in CODERS:
+    for arm in ladder(coder):
+      verdict, reasons = statistics.advice(results, arm, _GROUP)
+      if verdict is None:
+        continue
+      entry, end = results.entry(arm.name), results.endpoint(arm.name)
+      rows.append(
+        (
+          results.design.arms[arm.name],
+          verdict.value,
+          "; ".join(reasons[:3]) + ".",
+          tables.level(results, _peak(arm), "hard", top),
+          tables.difference(results, end, entry, "hard", top),
+        )
+      )
+  if not rows:
+    nothing = report.paragraph("No start was measured.", kind="soft")
+    return Section("The verdict before RL", [nothing])
+  table = report.table(
+    ("start", "verdict", "reasons", f"peak {top}, %", f"{top} by RL, points"),
+    rows,
+    caption="Made before RL from the samples of the evaluation at its start, "
+    "seeds together, as `jaxvlm diagnose` does; then what RL made of it. "
+    f"Entropy below {statistics.ENTROPY_THRESHOLD} nats is flagged, the "
+    "paper's threshold.",
+    text_columns=3,
+  )
+  return Section("The verdict before RL", [table])
+
+
 def _correlations(results: Results) -> Section:
   parts = []
   for coder in CODERS:
@@ -255,7 +314,7 @@ def _correlations(results: Results) -> Section:
     rows = [
       (
         name,
-        _PAPER_CORRELATIONS.get(name, tables.ABSENT)
+        published.CORRELATIONS.get(name, tables.ABSENT)
         if coder == "weak"
         else "–",
         _rho(c),

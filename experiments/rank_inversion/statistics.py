@@ -11,7 +11,13 @@ import numpy as np
 from scipy import stats
 
 from experiments.rank_inversion.design import Arm, ladder
-from jaxvlm.diagnostics import degenerate_probability, pass_at_k
+from jaxvlm.diagnostics import (
+  bootstrap_interval,
+  degenerate_probability,
+  headroom,
+  pass_at_k,
+)
+from jaxvlm.diagnostics.readiness import Advice, advise
 from jaxvlm.study.design import Peak, Point
 from jaxvlm.study.results import Results
 
@@ -190,6 +196,31 @@ def diagnoses(results: Results, coder: str) -> list[Diagnosis]:
         )
       )
   return out
+
+
+def advice(
+  results: Results, arm: Arm, group: int = 8
+) -> tuple[Advice | None, tuple[str, ...]]:
+  """Returns the verdict on RL from an arm's start, and its reasons.
+
+  None where the start was not measured with as many samples as a group has.
+  """
+  entry = results.entry(arm.name)
+  by_seed = results.by_seed(entry, "hard", "accuracy")
+  n = results.config.get("evaluation", {}).get("samples", 0)
+  if not by_seed or n < group:
+    return None, ()
+  # Samples of all seeds are samples of the same problems.
+  right = [_ones(rates, n) for rates in by_seed.values()]
+  entropy = results.values(entry, "hard", "entropy")
+  groups = headroom(np.concatenate(right, axis=1), group)
+  own = bootstrap_interval(entropy)
+  return advise(groups, None, own, ENTROPY_THRESHOLD)
+
+
+def _ones(rates: np.ndarray, n: int) -> np.ndarray:
+  """Returns f64[P, n]: as many ones in a row as the rate says, then zeros."""
+  return np.arange(n) < np.rint(n * rates)[:, None]
 
 
 class Shares(NamedTuple):

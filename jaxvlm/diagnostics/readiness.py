@@ -106,7 +106,7 @@ def judge(
   if prompt_entropies is not None:
     prompts = bootstrap_interval(prompt_entropies)
   kinds = [len({a for a in row if a}) for row in answers]
-  advice, reasons = _advise(groups, prompts, own, threshold)
+  advice, reasons = advise(groups, prompts, own, threshold)
   return Readiness(
     name=name,
     samples=n,
@@ -127,15 +127,22 @@ def judge(
   )
 
 
-def _advise(
+def advise(
   groups: Headroom,
   prompts: Interval | None,
   own: Interval,
   threshold: float,
 ) -> tuple[Advice, tuple[str, ...]]:
-  """Returns the verdict and its reasons.
+  """Returns the verdict on RL from a checkpoint, and its reasons.
 
   A side of a limit counts as known where the whole interval lies on it.
+
+  Args:
+    groups: what groups will carry.
+    prompts: entropy over prompt tokens, nats; None where not measured.
+    own: entropy over the policy's own tokens, nats; judged where the prompts'
+      is not known.
+    threshold: nats below which entropy is flagged.
   """
   g, useful = groups.group, groups.useful
   entropy, where = (own, "its own tokens") if prompts is None else (

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvlm.eval import figures
+from jaxvlm.eval.figures import Picture
 
 _WON, _LOST = "#0072B2", "#B5420A"  # of the palette of all figures
 _SHADE = "#E69F00"
@@ -12,7 +13,7 @@ _SHADE = "#E69F00"
 
 def heat_map(
   values: np.ndarray, rows: Sequence[str], columns: Sequence[str], *, title: str
-) -> bytes:
+) -> Picture:
   """Draws what an update on one class does to another.
 
   Args:
@@ -20,9 +21,6 @@ def heat_map(
     rows: names of what is updated on.
     columns: names of what is observed.
     title: what is shown, and of what.
-
-  Returns:
-    A PNG.
   """
 
   def paint(axes):
@@ -38,7 +36,12 @@ def heat_map(
       axes.text(j, i, text, ha="center", va="center", fontsize=5, color=ink)
 
   return figures.draw(
-    paint, title=title, xlabel="observed", ylabel="updated on"
+    paint,
+    title=title,
+    xlabel="observed",
+    ylabel="updated on",
+    header=("updated on", *columns),
+    numbers=[(row, *of) for row, of in zip(rows, values, strict=True)],
   )
 
 
@@ -53,7 +56,7 @@ def parts_by_margin(
   *,
   vulnerable: tuple[float, float],
   title: str,
-) -> bytes:
+) -> Picture:
   """Draws the winner's and the loser's part of a gradient by the margin.
 
   Args:
@@ -62,9 +65,6 @@ def parts_by_margin(
     loser: f[B] of the loser's.
     vulnerable: the region that is shaded.
     title: what is shown, and of what.
-
-  Returns:
-    A PNG.
   """
   middle = (np.asarray(edges[1:]) + np.asarray(edges[:-1])) / 2
 
@@ -83,6 +83,8 @@ def parts_by_margin(
     title=title,
     xlabel="a = σ(β(Δw − Δl)): how far the pair is won",
     ylabel="mean norm of the part\nof a pair's gradient",
+    header=("margin", "winner", "loser"),
+    numbers=zip(middle, winner, loser, strict=True),
   )
 
 
@@ -93,7 +95,7 @@ def reliability(
   *,
   title: str,
   confidence_of: str = "top-1 probability",
-) -> bytes:
+) -> Picture:
   """Draws a reliability diagram; bars of shares stand behind it.
 
   Args:
@@ -102,9 +104,6 @@ def reliability(
     share: f[B] of all predictions.
     title: what is shown, and of what.
     confidence_of: what confidence is.
-
-  Returns:
-    A PNG.
   """
   bins = len(share)
 
@@ -117,5 +116,10 @@ def reliability(
     axes.set_ylim(0, 1)
 
   return figures.draw(
-    paint, title=title, xlabel=confidence_of, ylabel="share right"
+    paint,
+    title=title,
+    xlabel=confidence_of,
+    ylabel="share right",
+    header=("confidence", "accuracy", "share"),
+    numbers=zip(confidence, accuracy, share, strict=True),
   )

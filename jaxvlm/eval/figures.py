@@ -5,9 +5,11 @@ on a wide screen and one below the other on a narrow one, legible in both.
 Nothing here touches pyplot: no global state, nothing kept after drawing.
 """
 
+import csv
 import dataclasses
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -19,6 +21,10 @@ from matplotlib.figure import Figure
 # Inches; sharp on a dense screen and in print, small enough to inline.
 _SIZE = (4.8, 3.3)
 _DPI = 160
+_AXES = (0.175, 0.145, 0.80, 0.67)  # left, bottom, width, height: shares
+_POINTS = 72  # an inch
+_PAD = 24  # points from the axes to the title: a legend of one row
+_MOST_COLUMNS = 5
 _INK = "#333333"
 _LOOK = {
   "font.family": "DejaVu Sans",
@@ -95,6 +101,21 @@ class Level:
   y: float
 
 
+class Picture(NamedTuple):
+  """One panel; false where there was nothing to draw.
+
+  Attributes:
+    png: the picture.
+    csv: its numbers, a line for each point.
+  """
+
+  png: bytes
+  csv: str
+
+  def __bool__(self) -> bool:
+    return bool(self.png)
+
+
 def panel(
   curves: Sequence[Curve],
   *,
@@ -105,11 +126,11 @@ def panel(
   ylim: tuple[float, float | None] | None = None,
   percent: bool = False,
   doubling_x: bool = False,
-) -> bytes:
+) -> Picture:
   """Draws one panel.
 
   Args:
-    curves: lines with their bands; none gives a panel that says so.
+    curves: lines with their bands.
     title: what is shown, and on what.
     xlabel: quantity of the x axis.
     ylabel: quantity and unit of the y axis.
@@ -120,8 +141,10 @@ def panel(
     doubling_x: x is 1, 2, 4, … and each doubling is one step.
 
   Returns:
-    A PNG.
+    The picture; an empty one without a curve.
   """
+  if not curves:
+    return Picture(b"", "")
 
   def paint(axes):
     for curve in curves:
@@ -129,10 +152,6 @@ def panel(
     for level in levels:
       axes.axhline(
         level.y, color=_INK, linestyle=":", linewidth=1.3, label=level.label
-      )
-    if not curves:
-      axes.text(
-        0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color=_INK
       )
     if ylim is not None:
       low, high = ylim
@@ -149,12 +168,37 @@ def panel(
       axes.xaxis.set_major_locator(ticker.FixedLocator(ticks))
       axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%d"))
 
-  return draw(paint, title=title, xlabel=xlabel, ylabel=ylabel)
+  return draw(
+    paint,
+    title=title,
+    xlabel=xlabel,
+    ylabel=ylabel,
+    header=("curve", "x", "y", "low", "high"),
+    numbers=[*_points(curves), *((each.label, "", each.y) for each in levels)],
+  )
+
+
+def _points(curves: Sequence[Curve]) -> list[tuple]:
+  """Returns (curve, x, y, low, high) of every point; empty without a band."""
+  out = []
+  for curve in curves:
+    nothing = [""] * len(curve.x)
+    low = nothing if curve.low is None else curve.low
+    high = nothing if curve.high is None else curve.high
+    for values in zip(curve.x, curve.y, low, high, strict=True):
+      out.append((curve.style.label, *values))
+  return out
 
 
 def draw(
-  paint: Callable[[Axes], None], *, title: str, xlabel: str, ylabel: str
-) -> bytes:
+  paint: Callable[[Axes], None],
+  *,
+  title: str,
+  xlabel: str,
+  ylabel: str,
+  header: Sequence[str],
+  numbers: Iterable[Sequence[Any]],
+) -> Picture:
   """Draws one panel of any kind in the look of all.
 
   Args:
@@ -162,31 +206,58 @@ def draw(
     title: what is shown, and on what.
     xlabel: quantity of the x axis.
     ylabel: quantity and unit of the y axis.
-
-  Returns:
-    A PNG.
+    header: names of the numbers' columns.
+    numbers: what was drawn, rows of at most as many cells.
   """
   with matplotlib.rc_context(_LOOK):
     figure = Figure(figsize=_SIZE, dpi=_DPI, facecolor="white")
     backend_agg.FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.175, 0.145, 0.80, 0.67))
+    axes = figure.add_axes(_AXES)
     paint(axes)
-    axes.set_title(title, pad=24)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
-    if axes.get_legend_handles_labels()[0]:
-      axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 0.985),
-        ncols=5,
-        borderaxespad=0.0,
-        handlelength=1.6,
-        handletextpad=0.4,
-        columnspacing=1.0,
-      )
+    rows = _add_legend(axes)
+    axes.set_title(title, pad=_PAD + rows)
+    # Further rows of the legend make the picture higher, not the axes smaller.
+    (width, height), (left, bottom, wide, high) = _SIZE, _AXES
+    taller = height + rows / _POINTS
+    figure.set_size_inches(width, taller)
+    share = height / taller
+    axes.set_position((left, bottom * share, wide, high * share))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
-  return buffer.getvalue()
+  return Picture(buffer.getvalue(), _csv(header, numbers))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(header)
+  for row in rows:
+    cells = [f"{x:.6g}" if isinstance(x, float) else x for x in row]
+    writer.writerow(cells + [""] * (len(header) - len(cells)))
+  return text.getvalue()
+
+
+def _add_legend(axes: Axes) -> float:
+  """Puts a legend above the axes; returns points that it is above one row."""
+  if not axes.get_legend_handles_labels()[0]:
+    return 0.0
+  figure = axes.get_figure()
+  for columns in range(_MOST_COLUMNS, 0, -1):
+    legend = axes.legend(
+      loc="lower left",
+      bbox_to_anchor=(-0.02, 0.985),
+      ncols=columns,
+      borderaxespad=0.0,
+      handlelength=1.6,
+      handletextpad=0.4,
+      columnspacing=1.0,
+    )
+    box = legend.get_window_extent(figure.canvas.get_renderer())
+    if box.x1 <= figure.bbox.x1:
+      break
+  return max(0.0, box.height * _POINTS / figure.dpi - _PAD)
 
 
 def _draw(axes, curve: Curve) -> None:

@@ -161,7 +161,7 @@ def _reliability(votes: Votes) -> list[Markup]:
     " frequent answer. Expected calibration error, 15 equal bins:"
     f" {float(bins.error):.3f}; Brier score: {votes.brier.mean():.3f}."
   )
-  shown = report.image(picture, alt="reliability")
+  shown = report.image(picture.png, alt="reliability")
   return [report.gallery([shown], caption=told)]
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvlm.eval import figures
+from jaxvlm.eval.figures import Picture
 
 _COLORS = (
   "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000",
@@ -30,7 +31,7 @@ def scatter(
   xlabel: str,
   ylabel: str,
   limit: tuple[str, float],
-) -> bytes:
+) -> Picture:
   """Draws points with their intervals and a vertical limit.
 
   Args:
@@ -39,9 +40,6 @@ def scatter(
     xlabel: quantity and unit of x.
     ylabel: quantity and unit of y.
     limit: (label, x) of the line.
-
-  Returns:
-    A PNG.
   """
 
   def paint(axes) -> None:
@@ -68,7 +66,14 @@ def scatter(
     axes.axvline(x, color="#333333", linestyle=":", linewidth=1.3, label=label)
     axes.set_xlim(left=0)
 
-  return figures.draw(paint, title=title, xlabel=xlabel, ylabel=ylabel)
+  return figures.draw(
+    paint,
+    title=title,
+    xlabel=xlabel,
+    ylabel=ylabel,
+    header=("name", "x", "y", "x low", "x high", "y low", "y high"),
+    numbers=[(p.label, p.x, p.y, *p.x_ends, *p.y_ends) for p in points],
+  )
 
 
 def histogram(
@@ -78,7 +83,7 @@ def histogram(
   xlabel: str,
   ylabel: str,
   limits: Sequence[tuple[str, float]],
-) -> bytes:
+) -> Picture:
   """Draws how many values lie where between 0 and 1, and vertical limits.
 
   Args:
@@ -87,9 +92,6 @@ def histogram(
     xlabel: quantity of the values.
     ylabel: what is counted.
     limits: (label, x) of each line.
-
-  Returns:
-    A PNG.
   """
 
   def paint(axes) -> None:
@@ -99,4 +101,11 @@ def histogram(
         x, color="#333333", linestyle=dash, linewidth=1.3, label=label
       )
 
-  return figures.draw(paint, title=title, xlabel=xlabel, ylabel=ylabel)
+  return figures.draw(
+    paint,
+    title=title,
+    xlabel=xlabel,
+    ylabel=ylabel,
+    header=(xlabel,),
+    numbers=[(float(value),) for value in values],
+  )

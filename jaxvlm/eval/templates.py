@@ -31,8 +31,13 @@ PAGE = """\
 <header><h1>{{ title }}</h1><p class="subtitle">{{ subtitle }}</p></header>
 {% for part in lead %}{{ part }}
 {% endfor %}
+{% if sections | length > 2 %}
+<nav aria-label="Contents">{% for section in sections %}
+<a href="#s{{ loop.index }}">{{ section.title }}</a>
+{% endfor %}</nav>
+{% endif %}
 {% for section in sections %}
-<section><h2>{{ section.title }}</h2>
+<section id="s{{ loop.index }}"><h2>{{ section.title }}</h2>
 {% for part in section.body %}{{ part }}
 {% endfor %}
 </section>
@@ -73,6 +78,13 @@ p { margin: .6rem 0; max-width: 46rem; }
 .subtitle { margin-top: 0; }
 .soft, figcaption { font-size: .875rem; }
 .lead { font-size: 1.05rem; }
+nav {
+  display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: 1.25rem 0;
+  padding: .6rem 0; border: solid var(--line); border-width: 1px 0;
+  font-size: .875rem;
+}
+nav a { color: var(--link); text-decoration: none; }
+nav a:hover { text-decoration: underline; }
 .notice {
   border-left: 3px solid var(--open); background: var(--card);
   padding: .6rem 1rem; margin: 1rem 0; font-size: .9rem;

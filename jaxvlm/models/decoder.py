@@ -344,9 +344,8 @@ def decode(
   read = step + jnp.arange(tokens.shape[-1])
   written = (column <= read[:, None])[None, None]  # [1, 1, U, columns]
   prompt_mask = prefix.prompt_mask[:, None, None]
-  own = () if prefix.own is None else (prefix.own,)
 
-  def body(x, weights, prompt_kv, cache_kv, *own_kv):
+  def body(x, weights, prompt_kv, cache_kv, own_kv):
     def context(k, v):
       start = (0, 0, step, 0, 0)
       keys, values = (
@@ -357,15 +356,16 @@ def decode(
         attention.Block(*prompt_kv, prompt_mask),
         attention.Block(keys, values, written),
       ]
-      for kv in own_kv:
-        seen = jnp.arange(kv[0].shape[2]) < prefix.own_length[..., None, None]
-        blocks.append(attention.Block(*kv, seen))
+      if own_kv is not None:
+        width = own_kv[0].shape[2]
+        seen = jnp.arange(width) < prefix.own_length[..., None, None]
+        blocks.append(attention.Block(*own_kv, seen))
       return tuple(blocks), (keys, values)
 
     return layer.apply({"params": weights}, x, rope, context)
 
   x, cache = layers.over_layers(
-    body, x, params["model"]["layers"], prefix.prompt, cache, *own
+    body, x, params["model"]["layers"], prefix.prompt, cache, prefix.own
   )
   return _norm(decoder, params, x), cache
 

@@ -163,12 +163,13 @@ def over_layers(
   Layers stacked along a leading axis are scanned (short to compile, one
   layer's buffers at a time); a tuple of layers is unrolled (nothing sliced
   inside a loop). `more` are per-layer inputs in the same form, and so are the
-  outputs.
+  outputs; None among them is None to every layer.
   """
   if not isinstance(layers, tuple):
     return jax.lax.scan(lambda c, xs: body(c, *xs), carry, (layers, *more))
   outputs = []
-  for inputs in zip(layers, *more, strict=True):
+  given = [(None,) * len(layers) if each is None else each for each in more]
+  for inputs in zip(layers, *given, strict=True):
     carry, output = body(carry, *inputs)
     outputs.append(output)
   return carry, tuple(outputs)

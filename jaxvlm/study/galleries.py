@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxvlm.eval import figures
-from jaxvlm.eval.figures import Curve, Level, Style
+from jaxvlm.eval.figures import Curve, Level, Picture, Style
 from jaxvlm.study.design import Design, Point
 from jaxvlm.study.results import KS, Results, is_share
 
@@ -32,11 +32,11 @@ _LOOKS = (
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-  """Panels that belong together; name -> PNG."""
+  """Panels that belong together, by the names of their files."""
 
   title: str
   caption: str
-  pictures: Mapping[str, bytes]
+  pictures: Mapping[str, Picture]
 
 
 class Panel(NamedTuple):
@@ -244,11 +244,16 @@ def signal(results: Results, panels: Sequence[Panel] = SIGNAL) -> Gallery:
 
 
 def styles(design: Design) -> dict[str, Style]:
-  """Returns arm -> how it looks in every figure, by its place."""
-  return {
-    arm: Style(name, *_LOOKS[place % len(_LOOKS)])
-    for place, (arm, name) in enumerate(design.arms.items())
-  }
+  """Returns arm -> how it looks in every figure, by its place.
+
+  Arms beyond the number of looks have the colors again, dash-dotted.
+  """
+  out = {}
+  for place, (arm, name) in enumerate(design.arms.items()):
+    color, marker, dash = _LOOKS[place % len(_LOOKS)]
+    again = place >= len(_LOOKS)
+    out[arm] = Style(name, color, marker, "-." if again else dash)
+  return out
 
 
 def evaluated(

@@ -85,16 +85,23 @@ def write(
 
 
 def figures(workdir: pathlib.Path, galleries: Sequence[Gallery]) -> Section:
-  """Returns the pictures, which are written into figures/*.png, too."""
+  """Returns the pictures; figures/ gets them, each with its numbers as CSV.
+
+  Empty ones, of what was not measured, are left out.
+  """
   folder = workdir / "figures"
   folder.mkdir(exist_ok=True)
   parts = []
   for gallery in galleries:
-    for name, png in gallery.pictures.items():
-      (folder / f"{name}.png").write_bytes(png)
+    drawn = {name: of for name, of in gallery.pictures.items() if of}
+    if not drawn:
+      continue
+    for name, picture in drawn.items():
+      (folder / f"{name}.png").write_bytes(picture.png)
+      (folder / f"{name}.csv").write_text(picture.csv, "utf-8")
     pictures = [
-      report.image(png, alt=f"{gallery.title}: {name}")
-      for name, png in gallery.pictures.items()
+      report.image(picture.png, alt=f"{gallery.title}: {name}")
+      for name, picture in drawn.items()
     ]
     parts += [
       Markup("<h3>{}</h3>").format(gallery.title),

@@ -29,7 +29,7 @@ def load(
   Args:
     workdir: seed-<s>/<arm>/<stage>/{eval/<set>-<step>.npz, metrics.jsonl},
       samples.json in the last stage, config.json at the top, and measured.npz
-      for the runs whose folders are not there.
+      for the seeds whose folders are not there.
     design: the arms, stages and problem sets to read.
     must_measure: a folder without any evaluation is an error; else what it
       lacks of them is no gap.
@@ -88,15 +88,18 @@ def _add(
   journals: dict,
   seeds: set[int],
 ) -> None:
-  """Adds what the file holds and no folder; folders win."""
+  """Adds the seeds that the file holds and that have no folder."""
+  new = kept.seeds - seeds
   for name in design.problem_sets:
     for point, by_seed in kept.scores.get(name, {}).items():
-      known = scores[name].setdefault(point, {})
-      known |= {s: of for s, of in by_seed.items() if s not in known}
+      of = {seed: found for seed, found in by_seed.items() if seed in new}
+      if of:
+        scores[name].setdefault(point, {}).update(of)
   for place, by_seed in kept.journals.items():
-    known = journals.setdefault(place, {})
-    known |= {s: of for s, of in by_seed.items() if s not in known}
-  seeds |= kept.seeds
+    of = {seed: found for seed, found in by_seed.items() if seed in new}
+    if of:
+      journals.setdefault(place, {}).update(of)
+  seeds |= new
 
 
 def _load_points(

@@ -10,6 +10,9 @@ from jaxvlm.study.claims import Finding
 from jaxvlm.study.design import Policy
 from jaxvlm.study.results import Results, unit
 
+# Policies that one sentence names.
+_MOST_NAMED = 6
+
 
 def write(
   workdir: pathlib.Path, results: Results, findings: Sequence[Finding]
@@ -129,7 +132,10 @@ def in_words(results: Results, findings: Sequence[Finding]) -> str:
 def _of(
   results: Results, lead: str, policies: Mapping[str, Policy], metric: str
 ) -> str:
-  """Returns a sentence of the means of some policies, where measured."""
+  """Returns a sentence of the means of some policies, where measured.
+
+  Of many policies the lowest and the highest: the tables have them all.
+  """
   main = results.design.main_set
   kind, scale, digits = unit(metric)
   sign = {"points": " %", "nats": " nats"}.get(kind, "")
@@ -137,10 +143,14 @@ def _of(
     name: results.mean(policy, main, metric)
     for name, policy in policies.items()
   }
-  words = ", ".join(
+  measured = [(name, mean) for name, mean in found.items() if mean is not None]
+  between = ", "
+  if len(measured) > _MOST_NAMED:
+    ascending = sorted(measured, key=lambda pair: pair[1])
+    measured, between = [ascending[0], ascending[-1]], " to "
+  words = between.join(
     f"{report.signless(scale * mean, digits)}{sign} ({name})"
-    for name, mean in found.items()
-    if mean is not None
+    for name, mean in measured
   )
   if not words:
     return ""

@@ -226,9 +226,10 @@ def _store(out: pathlib.Path, task: Task, ranked: list[Readiness]) -> None:
   """Writes the page, its figures and the numbers."""
   out.mkdir(parents=True, exist_ok=True)
   figures = diagnosis.figures(ranked)
-  for name, png in figures.items():
+  for name, picture in figures.items():
     with wholefile.writing(out / f"{name}.png") as file:
-      file.write(png)
+      file.write(picture.png)
+    wholefile.write_text(out / f"{name}.csv", picture.csv)
   text = diagnosis.page(task.name, ranked, figures)
   wholefile.write_text(out / "diagnosis.html", text)
   text = json.dumps(_plain(ranked), indent=1) + "\n"

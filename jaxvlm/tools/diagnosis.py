@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from jaxvlm.diagnostics import Interval, headroom_threshold
 from jaxvlm.diagnostics.readiness import Readiness
 from jaxvlm.eval import report, spreads
+from jaxvlm.eval.figures import Picture
 from jaxvlm.eval.report import Section
 
 
@@ -53,8 +54,8 @@ def _size(found: Readiness) -> str:
   return f"{size}   [{least}, {most}]"
 
 
-def figures(ranked: Sequence[Readiness]) -> dict[str, bytes]:
-  """Returns name -> PNG: entropy against pass@1, and pass rates of prompts."""
+def figures(ranked: Sequence[Readiness]) -> dict[str, Picture]:
+  """Returns entropy against pass@1, and pass rates of prompts, by name."""
   points = []
   for found in ranked:
     entropy, rate = found.entropy, found.pass_at[1]
@@ -95,7 +96,7 @@ def _short(name: str) -> str:
 
 
 def page(
-  task: str, ranked: Sequence[Readiness], pictures: Mapping[str, bytes]
+  task: str, ranked: Sequence[Readiness], pictures: Mapping[str, Picture]
 ) -> str:
   """Returns a self-contained HTML page.
 
@@ -162,9 +163,9 @@ def _table(ranked: Sequence[Readiness]):
   )
 
 
-def _gallery(pictures: Mapping[str, bytes]):
+def _gallery(pictures: Mapping[str, Picture]):
   return report.gallery(
-    [report.image(png, alt=name) for name, png in pictures.items()],
+    [report.image(of.png, alt=name) for name, of in pictures.items()],
     caption=(
       "Bars are 95 % intervals over problems. A problem whose rate lies outside"
       " of the two lines gives a gradient in fewer than half of its groups."

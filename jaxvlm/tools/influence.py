@@ -185,8 +185,9 @@ def _store(
   ):
     values = by_class(found.change, written, same=same)
     title = f"SFT on a class, observed on {where}"
-    png = dynamics.heat_map(values, CLASSES, CLASSES, title=title)
-    (out / f"influence_{name}.png").write_bytes(png)
+    picture = dynamics.heat_map(values, CLASSES, CLASSES, title=title)
+    (out / f"influence_{name}.png").write_bytes(picture.png)
+    (out / f"influence_{name}.csv").write_text(picture.csv, "utf-8")
     print(f"\nΔ log-probability a token per unit of the rate, {where}:")
     _print(values)
   means = squeezed_by_class(squeezed, mask)

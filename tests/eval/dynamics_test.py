@@ -19,5 +19,5 @@ def test_figures_are_pictures():
     ),
     dynamics.reliability(nan, nan, np.array([0, 0.5, 0.5]), title="DPO"),
   ]
-  assert all(picture.startswith(PNG) for picture in drawn)
+  assert all(picture.png.startswith(PNG) for picture in drawn)
   assert len(set(drawn)) == len(drawn)

@@ -3,6 +3,7 @@
 import pathlib
 
 from jaxvlm.eval import figures, report
+from jaxvlm.eval.figures import Picture
 from jaxvlm.study import galleries, read, tables
 from jaxvlm.study import page as pages
 from jaxvlm.study.design import Design
@@ -85,7 +86,9 @@ def _galleries(results: Results, stage: str, held_out: str) -> list[Gallery]:
   return found
 
 
-def _measured(results: Results, stage: str, held_out: str) -> dict[str, bytes]:
+def _measured(
+  results: Results, stage: str, held_out: str
+) -> dict[str, Picture]:
   """Returns panels of what was measured on held-out rows."""
   prefix = f"eval/{held_out}/"
   records = [
