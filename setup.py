@@ -50,7 +50,8 @@ setuptools.setup(
     # METEOR and SPICE, which are Java; all other scores are our own.
     "captions": ["pycocoevalcap>=1.2"],
     # `make docs`: the site, and its reference from docstrings.
-    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1"],
+    # ruff breaks the lines of signatures.
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1", "ruff>=0.14"],
     "tpu": ["jax[tpu]>=0.10"],
     "cuda": ["jax[cuda13]>=0.10"],
   },

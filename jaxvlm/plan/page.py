@@ -1,6 +1,6 @@
 """docs/pods.md: what `make pods` found, as a Markdown page."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jaxvlm.plan import matrix
@@ -9,14 +9,15 @@ from jaxvlm.plan.topology import GIB
 # What `jaxvlm plan --json` wrote, with `name`, `flags` and `wall_s`;
 # or `error` in place of a result.
 Entry = dict[str, Any]
+# Field of an entry: whether it is of an older program, or read by older rules.
+OLD = "old"
 
 
-def lines(entries: list[Entry], old: Collection[str]) -> Iterator[str]:
+def lines(entries: list[Entry]) -> Iterator[str]:
   """Yields the lines of docs/pods.md.
 
   Args:
     entries: of the cells compiled so far.
-    old: names of cells of an older program, or found by older rules.
   """
   table = [e for e in entries if e["name"] in matrix.CELLS]
   fits = [e for e in table if e.get("fits")]
@@ -29,7 +30,7 @@ def lines(entries: list[Entry], old: Collection[str]) -> Iterator[str]:
     " memory is the compiler's, FLOPs are counted in the traced program,"
     " times are lower bounds. Sizes per chip, GiB = 2³⁰ bytes."
   )
-  marked = sum(e["name"] in old for e in table)
+  marked = sum(e.get(OLD, False) for e in table)
   if marked:
     yield ""
     yield (
@@ -44,7 +45,7 @@ def lines(entries: list[Entry], old: Collection[str]) -> Iterator[str]:
   )
   yield "|---|" + "---:|" * 11 + "---|---:|---:|---:|---:|---|"
   for entry in table:
-    mark = "°" if entry["name"] in old else ""
+    mark = "°" if entry.get(OLD) else ""
     yield _row({**entry, "name": entry["name"] + mark})
   yield ""
   yield from _legend()

@@ -3,7 +3,8 @@
 Every cell runs in a process of its own with a time limit and leaves a JSON
 file; a second start compiles what is missing, failed, or has become another
 program since (`jaxvlm.plan.cell.fingerprint`). A cell without a file is taken
-from the table that is there already.
+from the table that is there already. What --only leaves out is not even traced:
+it stays in the table as it was, and keeps its mark.
 """
 
 import json
@@ -12,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -47,28 +48,26 @@ def main() -> None:
     file = work / f"{_slug(name)}.json"
     if not file.is_file():
       file.write_text(json.dumps(written[name], indent=1) + "\n")
-  old = set()
   for number, (name, line) in enumerate(cells.items(), 1):
+    if not re.search(_ONLY.value, name):
+      continue
     file = work / f"{_slug(name)}.json"
     known = _read(file)
     usable = known and known["flags"] == line and "error" not in known
     fingerprint = _fingerprint(line)
-    if usable and known.get("fingerprint") == fingerprint:
-      continue
-    if usable and (_KEEP.value or not re.search(_ONLY.value, name)):
-      old.add(name)
-      continue
-    if not re.search(_ONLY.value, name):
-      continue
-    print(f"[{number}/{len(cells)}] {name} …", end=" ", flush=True)
-    running = work / f"{_slug(name)}.running"
-    done = _run(line, running, _LIMIT.value)
-    given = {"name": name, "flags": line, "fingerprint": fingerprint}
-    entry = {**given, **done}
+    same = usable and known.get("fingerprint") == fingerprint
+    if same or (usable and _KEEP.value):
+      entry = {**known, page.OLD: not same}
+    else:
+      print(f"[{number}/{len(cells)}] {name} …", end=" ", flush=True)
+      running = work / f"{_slug(name)}.running"
+      done = _run(line, running, _LIMIT.value)
+      given = {"name": name, "flags": line, "fingerprint": fingerprint}
+      entry = {**given, page.OLD: False, **done}
+      print(page.verdict(entry), flush=True)
     file.write_text(json.dumps(entry, indent=1) + "\n")
-    print(page.verdict(entry), flush=True)
-    _write(work, pathlib.Path(_OUT.value), cells, old)
-  _write(work, pathlib.Path(_OUT.value), cells, old)
+    _write(work, pathlib.Path(_OUT.value), cells)
+  _write(work, pathlib.Path(_OUT.value), cells)
 
 
 def _fingerprint(line: str) -> str:
@@ -102,17 +101,14 @@ def _run(line: str, out: pathlib.Path, limit: int) -> dict[str, Any]:
 
 
 def _write(
-  work: pathlib.Path,
-  out: pathlib.Path,
-  cells: Mapping[str, str],
-  old: Collection[str],
+  work: pathlib.Path, out: pathlib.Path, cells: Mapping[str, str]
 ) -> None:
   """Writes the table of all cells that have been compiled so far."""
   entries = [_read(work / f"{_slug(name)}.json") for name in cells]
   entries = [e for e in entries if e and e["flags"] == cells[e["name"]]]
   out.mkdir(parents=True, exist_ok=True)
   (out / "pods.json").write_text(json.dumps(entries, indent=1) + "\n")
-  (out / "pods.md").write_text("\n".join(page.lines(entries, old)) + "\n")
+  (out / "pods.md").write_text("\n".join(page.lines(entries)) + "\n")
 
 
 def _table(file: pathlib.Path) -> dict[str, Any]:

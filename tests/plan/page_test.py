@@ -99,7 +99,7 @@ def test_a_page_has_a_row_per_cell_with_every_column():
     _entry(names[1], MISFIT),
     {"name": names[2], "flags": "", "error": "not compiled"},
   ]
-  lines = list(page.lines(entries, ()))
+  lines = list(page.lines(entries))
   rows = [line for line in lines if line.startswith("|")]
   assert len(rows) == 2 + 3
   assert len({row.count("|") for row in rows}) == 1
@@ -108,7 +108,7 @@ def test_a_page_has_a_row_per_cell_with_every_column():
   assert rows[4].endswith("not compiled |")
   assert "3 cells, 1 fit" in lines[2]
   assert not any("marked" in line or "°" in line for line in lines)
-  marked = list(page.lines(entries, names[:1]))
+  marked = list(page.lines([entries[0] | {page.OLD: True}, *entries[1:]]))
   assert any(line.startswith("1 rows, marked °") for line in marked)
   assert sum(line.startswith(f"| {names[0]}° |") for line in marked) == 1
 
@@ -116,8 +116,8 @@ def test_a_page_has_a_row_per_cell_with_every_column():
 def test_a_page_prints_the_ratio_of_compile_times():
   slow = dataclasses.replace(REPORT, cpu_seconds=210.0)
   entries = [_entry("scanned"), _entry("unrolled", slow)]
-  assert any("**3.0×**" in line for line in page.lines(entries, ()))
-  assert not any("×**" in line for line in page.lines(entries[:1], ()))
+  assert any("**3.0×**" in line for line in page.lines(entries))
+  assert not any("×**" in line for line in page.lines(entries[:1]))
 
 
 def test_one_line_says_how_a_cell_went():
