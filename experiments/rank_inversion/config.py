@@ -112,11 +112,15 @@ def _dapo(**sizes) -> GRPOConfig:
 
 
 def laptop() -> StudyConfig:
-  """One seed of the weak coder in half an hour on two cores."""
+  """One seed of the weak coder on two cores.
+
+  Chosen on validation problems with seed 100: of 1e-4 and 3e-4, RL at the first
+  rate moved nothing in 60 steps.
+  """
   sft = StageConfig(
     steps=174, prompts=16, evaluate_every=1000, optimizer=_constant(5e-4)
   )
-  grpo = _dapo(steps=60, prompts=16, optimizer=_constant(1e-4))
+  grpo = _dapo(steps=60, prompts=16, optimizer=_constant(3e-4))
   return StudyConfig(
     **_stages(sft, grpo), evaluation=EvaluationConfig(every=10, prompts=40)
   )
