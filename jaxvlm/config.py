@@ -33,6 +33,11 @@ _NON_FINITE = ("nan", "inf", "-inf")
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
+def setting(text: str, default: Any) -> Any:
+  """Returns a field with a default and the text of its flag."""
+  return dataclasses.field(default=default, metadata={"help": text})
+
+
 def define_flags(
   config: Any, flag_values: flags.FlagValues = flags.FLAGS, prefix: str = ""
 ) -> None:
@@ -89,6 +94,14 @@ def define_paths(
   """Defines a flag that may be repeated, each time with one such name."""
   parser, serializer = _Parser(name, FilePath), flags.ArgumentSerializer()
   return flags.DEFINE_multi(parser, serializer, name, [], text, flag_values)
+
+
+def define_alias(
+  short: str, name: str, flag_values: flags.FlagValues = flags.FLAGS
+) -> None:
+  """Defines another name of a flag, which help shows with the same text."""
+  flags.DEFINE_alias(short, name, flag_values)
+  flag_values[short].help = flag_values[name].help
 
 
 def expand(path: str) -> str:

@@ -16,12 +16,11 @@ import time
 import uuid
 from typing import NamedTuple
 
-import tqdm
+from jaxvlm import bars
 
 CACHE = ".jaxvlm-digests.json"
 _PIECE = 16 * 2**20
 _KEEP_FROM = 64 * 2**20  # what is smaller is read again in a blink
-_SILENT_SECONDS = 2
 # A file that changed this lately may change again with the same time.
 _SETTLED_NS = 2 * 10**9
 
@@ -60,13 +59,13 @@ def of_file(file: pathlib.Path, *, keep_from: int = _KEEP_FROM) -> str:
 def _compute(file: pathlib.Path, stamp: _Stamp) -> str:
   whole = hashlib.sha256()
   with (
-    tqdm.tqdm(
+    bars.bar(
+      None,
+      f"digest of {file.name}",
       total=stamp.size,
-      desc=f"digest of {file.name}",
       unit="B",
       unit_scale=True,
-      delay=_SILENT_SECONDS,
-      mininterval=0.5,
+      delay=bars.PATIENCE,
       leave=False,
     ) as bar,
     concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,

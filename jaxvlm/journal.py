@@ -10,14 +10,12 @@ import json
 import math
 import os
 import pathlib
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import tqdm
-
+from jaxvlm import bars
 from jaxvlm import lock as locks
 
 
@@ -109,14 +107,12 @@ class Journal:
     self._beside = None
     if self._open_board is not None:
       self._beside = self._open_board(self._workdir, self._name)
-    self._bar = tqdm.tqdm(
+    self._bar = bars.bar(
+      None,
+      self._name,
+      show=self._progress,
       total=self._total_steps,
       initial=self.last_step or 0,
-      desc=self._name,
-      file=sys.stderr,
-      mininterval=0.5,
-      dynamic_ncols=True,
-      disable=not self._progress,
     )
 
   def __exit__(self, *exception: Any) -> None:
@@ -191,19 +187,6 @@ def truncate(path: str | os.PathLike, step: int) -> None:
     os.fsync(file.fileno())
   os.chmod(file.name, path.stat().st_mode)
   os.replace(file.name, path)
-
-
-def progress(iterable_or_total: Iterable | int, desc: str) -> tqdm.tqdm:
-  """Returns a bar on stderr over an iterable, or to be updated by hand."""
-  total = iterable_or_total if isinstance(iterable_or_total, int) else None
-  return tqdm.tqdm(
-    None if total is not None else iterable_or_total,
-    total=total,
-    desc=desc,
-    file=sys.stderr,
-    mininterval=0.5,
-    dynamic_ncols=True,
-  )
 
 
 def _records(path: pathlib.Path) -> list[tuple[bytes, dict[str, Any]]]:

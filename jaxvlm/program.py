@@ -4,6 +4,7 @@ Every command of ours is a function without arguments that reads its flags;
 `run` does the rest, the same for all of them.
 """
 
+import contextlib
 import difflib
 import importlib.util
 import logging
@@ -15,19 +16,24 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any, NoReturn, TextIO
 
 from absl import flags
 
 import jaxvlm
+from jaxvlm import bars
 
 flags.disclaim_key_flags()
 
 # sysexits.h and the shells' habit: 128 + the signal's number.
 USAGE, INTERRUPTED, READER_LEFT = 2, 130, 141
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
+# Heading -> names of the flags below it, in this order.
+Groups = Mapping[str, Sequence[str]]
+NOTHING_KEPT = "nothing is kept, the same command begins again"
+_EVERYWHERE = {"Every command": ("quiet", "verbose")}
 # Libraries that report every file they write.
 _TALKATIVE = ("absl", "jax", "orbax", "tensorboardX")
 # Set by libtpu and JAX themselves, chip or no chip.
@@ -41,6 +47,7 @@ def run(
   values: flags.FlagValues = flags.FLAGS,
   *,
   define: Callable[[], None] | None = None,
+  groups: Groups | None = None,
 ) -> NoReturn:
   """Parses the flags, calls `main` and ends the process.
 
@@ -55,22 +62,23 @@ def run(
     name: as a person types it, e.g. "jaxvlm sample".
     values: the flags.
     define: defines flags whose defaults depend on other flags.
+    groups: the flags that `--help` shows; `--helpfull` shows the rest, too.
+      None: all of them.
   """
   module, arguments, verbose = sys.modules[main.__module__], sys.argv[1:], False
-  flags.DEFINE_bool(
-    "verbose", False, "show what libraries report, and tracebacks", values
-  )
+  define_everywhere(values)
   try:
     if define:
       _define(define, name)
     if any(word in _HELP for word in arguments):
-      print(help_of(module, name, values))
+      groups = None if "--helpfull" in arguments else groups
+      print(help_of(module, name, values, groups))
     elif "--version" in arguments:
       print(f"{name} {jaxvlm.__version__}")
     else:
       parse(arguments, name, module, values)
       verbose = values["verbose"].value
-      hush(name, verbose)
+      hush(name, verbose, values["quiet"].value)
       main()
     if sys.stdout:  # None where it was closed from the start
       sys.stdout.flush()
@@ -83,10 +91,20 @@ def run(
     sys.exit(READER_LEFT)
   except (ValueError, OSError, ModuleNotFoundError) as error:
     _give_up(error, name, verbose)  # the last: of an extra, such as parquet
-  except KeyboardInterrupt:
-    print(f"\n{name}: interrupted", file=sys.stderr)
+  except KeyboardInterrupt as error:
+    # Whoever keeps something for the next start notes it on the way.
+    kept = "; ".join(getattr(error, "__notes__", ())) or NOTHING_KEPT
+    print(f"\n{name}: interrupted; {kept}", file=sys.stderr)
     sys.exit(INTERRUPTED)
   sys.exit(0)
+
+
+def define_everywhere(values: flags.FlagValues) -> None:
+  """Defines the flags that every command has."""
+  flags.DEFINE_bool("quiet", False, "no bars, no remarks: results only", values)
+  flags.DEFINE_bool(
+    "verbose", False, "show what libraries report, and tracebacks", values
+  )
 
 
 def _define(define: Callable[[], None], name: str) -> None:
@@ -123,37 +141,114 @@ def parse(
     _refuse(f"unexpected {stray[0]!r}; expected flags, as --name=value", name)
 
 
-def help_of(module: Any, name: str, values: flags.FlagValues) -> str:
-  """Returns what `--help` prints: the module's docstring and its flags."""
-  lines = [f"usage: {name} [--flags]", "", (module.__doc__ or "").strip(), ""]
-  for flag in _flags_of(module, values):
-    shown = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-    if flag.default is not None and not flag.boolean:
-      shown += f"={flag.default_as_str.strip(chr(39))}"
-    told = " ".join(flag.help.split())
-    if not flag.boolean and (kind := _kind(flag)):
-      told += f" ({kind})"
-    lines += [f"  {shown}"]
-    lines += textwrap.wrap(told, 74, initial_indent="      ",
-                           subsequent_indent="      ")  # fmt: skip
+def help_of(
+  module: Any,
+  name: str,
+  values: flags.FlagValues,
+  groups: Groups | None = None,
+) -> str:
+  """Returns what `--help` prints: the module's docstring and flags.
+
+  Args:
+    module: whose they are.
+    name: of the program, as a person types it.
+    values: the flags.
+    groups: those that are shown; None: all, by their sections.
+  """
+  known = {flag.name: flag for flag in _flags_of(module, values)}
+  shown = {**(groups or _sections(known)), **_EVERYWHERE}
+  lines = [f"usage: {name} [--flags]", "", (module.__doc__ or "").strip()]
+  for heading, names in shown.items():
+    found = [known[of] for of in names if of in known]
+    lines += ["", heading, *(line for f in found for line in _lines(f))]
+  rest = known.keys() - {of for names in shown.values() for of in names}
+  if rest:
+    lines += ["", f"{len(rest)} more flags: {name} --helpfull"]
   return "\n".join(lines)
 
 
-def _kind(flag: flags.Flag) -> str:
-  """Returns the accepted values of a flag that has but a few."""
-  kind = flag.parser.flag_type()
-  return kind if kind.startswith("one of") and kind not in flag.help else ""
+def _sections(names: Iterable[str]) -> Groups:
+  """Returns flags by what stands before the dot in their names."""
+  found: dict[str, list[str]] = {"Flags": []}
+  for name in names:
+    section, dot, _ = name.rpartition(".")
+    heading = f"Flags of {section}" if dot else "Flags"
+    if name not in _EVERYWHERE["Every command"]:
+      found.setdefault(heading, []).append(name)
+  return {heading: names for heading, names in found.items() if names}
+
+
+# What absl adds to the texts of flags that have few values, or several.
+_ABSL = re.compile(r"^<[^>]*>: |; repeat this option to specify a list of.*")
+_COLUMN = 28  # where texts begin
+# The first word of what absl calls a kind of value -> how help writes one.
+_KINDS = {
+  **{"int": "INT", "float": "NUMBER", "path": "PATH", "multi": "…"},
+  **{"comma": "A,B,…", "tuple": "A,B,…"},
+}
+
+
+def _lines(flag: flags.Flag) -> list[str]:
+  """Returns a flag with its default, and what it is for beside it."""
+  many = isinstance(flag, flags.MultiFlag)  # its default is a list
+  default = "" if many else str(flag.default_as_str or "").strip("'")
+  shown = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}="
+  if not flag.boolean:
+    kind = re.split(r"\W", flag.flag_type(), maxsplit=1)[0]
+    shown += default or _KINDS.get(kind, "…")
+  choices = choices_of(flag)
+  told = _ABSL.sub("", " ".join(flag.help.split()))
+  if choices and not all(choice in told for choice in choices):
+    told += f" ({', '.join(choices)})"
+  if flag.boolean and flag.default:
+    told += " (default: yes)"
+  wrapped = textwrap.wrap(told, 80 - _COLUMN)
+  beside = len(shown) < _COLUMN
+  first = f"{shown:{_COLUMN}s}{wrapped.pop(0) if beside and wrapped else ''}"
+  return [first.rstrip(), *(" " * _COLUMN + line for line in wrapped)]
+
+
+def choices_of(flag: flags.Flag) -> tuple[str, ...]:
+  """Returns the values that a flag takes, where they are but a few."""
+  parser = flag.parser
+  if isinstance(parser, flags.EnumParser):
+    return tuple(parser.enum_values)
+  if isinstance(parser, flags.EnumClassParser):
+    return tuple(parser.member_names)
+  kind = flag.flag_type()
+  return tuple(kind[7:].split(", ")) if kind.startswith("one of ") else ()
 
 
 def _flags_of(module: Any, values: flags.FlagValues) -> list[flags.Flag]:
-  """Returns the flags that a module defines, `--verbose` last."""
+  """Returns the flags that a module defines, those of all commands last."""
+  last = _EVERYWHERE["Every command"]
   own = values.get_key_flags_for_module(module)
-  return [*(f for f in own if f.name != "verbose"), values["verbose"]]
+  return [*(f for f in own if f.name not in last), *(values[n] for n in last)]
 
 
-def hush(name: str, verbose: bool) -> None:
-  """Leaves to the terminal what concerns the user: our own words."""
-  logging.basicConfig(format=f"{name}: %(message)s", level=logging.INFO)
+@contextlib.contextmanager
+def on_interrupt(kept: str) -> Iterator[None]:
+  """Has `run` say after Ctrl-C what the next start finds; "" says nothing."""
+  try:
+    yield
+  except KeyboardInterrupt as error:
+    if kept:
+      error.add_note(kept)
+    raise
+
+
+def hush(name: str, verbose: bool, quiet: bool = False) -> None:
+  """Leaves to the terminal what concerns the user: our own words.
+
+  Args:
+    name: of the program, as a person types it.
+    verbose: libraries may speak, too.
+    quiet: no bars, and of our own words only warnings.
+  """
+  level = logging.WARNING if quiet else logging.INFO
+  logging.basicConfig(format=f"{name}: %(message)s", level=level)
+  if quiet:
+    bars.hide()
   if verbose:
     return
   for library in _TALKATIVE:

@@ -161,15 +161,6 @@ def test_no_bar_without_progress(tmp_path, capsys):
   assert capsys.readouterr().err == ""
 
 
-def test_progress_counts_iterables_and_totals(capsys):
-  assert list(journal.progress([3, 4], "items")) == [3, 4]
-  with journal.progress(5, "bytes") as bar:
-    bar.update(5)
-  err = capsys.readouterr().err
-  assert "items: 100%" in err and "2/2" in err
-  assert "bytes: 100%" in err and "5/5" in err
-
-
 def _events(folder):
   """Reads TFRecords: length u64, crc u32, payload, crc u32."""
   for path in sorted(folder.iterdir()):

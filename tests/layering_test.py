@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Module prefix -> floor; a module imports lower floors and its own room.
 FLOORS = {
   "jaxvlm.typing": -1,  # tuples only, imports nothing
+  "jaxvlm.bars": -1,
   "jaxvlm.metrics": 0,
   "jaxvlm.config": 0,
   "jaxvlm.program": 0,

@@ -3,30 +3,35 @@
 The module's docstring and flags are what `--help` shows.
 """
 
+import dataclasses
+import enum
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
+import types
 
 import pytest
 from absl import flags
 
 import jaxvlm
-from jaxvlm import program
+from jaxvlm import bars, config, program
 
 
 @pytest.fixture
 def call(monkeypatch, capfd):
   """Returns a function: (main, arguments) -> (code, stdout, stderr)."""
 
-  def finish(main, *arguments):
+  def finish(main, *arguments, **settings):
     values = flags.FlagValues()
     where = {"flag_values": values, "module_name": __name__}
     flags.DEFINE_integer("count", 3, "how many", **where)
     flags.DEFINE_string("name", None, "required", required=True, **where)
     monkeypatch.setattr(sys, "argv", ["x", *arguments])
     with pytest.raises(SystemExit) as end:
-      program.run(lambda: main(values), "tool", values)
+      program.run(lambda: main(values), "tool", values, **settings)
     return end.value.code, *capfd.readouterr()
 
   return finish
@@ -44,8 +49,76 @@ def test_a_command_that_ends_well(call):
 def test_help_shows_the_module_and_its_flags_and_is_no_error(call, word):
   code, out, err = call(show, word)
   assert (code, err) == (0, "") and out.startswith("usage: tool [--flags]")
-  for text in ("What a person meets", "--count=3\n      how many", "--name\n"):
+  for text in ("What a person meets", "--name=…  ", "  --[no]quiet  "):
     assert text in out
+  assert re.search("^  --count=3 +how many$", out, re.MULTILINE)
+  assert max(map(len, out.splitlines())) <= 80
+
+
+def test_help_shows_some_flags_and_helpfull_the_rest(call):
+  groups = {"What is counted": ["count", "of another objective"]}
+  _, out, _ = call(show, "--help", groups=groups)
+  assert "\nWhat is counted\n  --count=3" in out and "--name" not in out
+  assert out.endswith("\n1 more flags: tool --helpfull\n")
+  _, out, _ = call(show, "--helpfull", groups=groups)
+  assert "\nFlags\n  --count=3" in out and "--name" in out
+  assert "more flags" not in out
+
+
+class Kind(enum.Enum):
+  FAST = 1
+  SLOW = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+  rate: float = config.setting("of change, 1/s", 0.5)
+  kind: Kind = Kind.FAST
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  inner: Inner = dataclasses.field(default_factory=Inner)
+  file: config.FilePath = config.setting("what is read", "")
+  on: bool = config.setting("whether it runs", True)
+
+
+def test_help_names_sections_kinds_choices_and_defaults():
+  values = flags.FlagValues()
+  program.define_everywhere(values)
+  config.define_flags(Settings(), values)
+  config.define_alias("r", "inner.rate", values)
+  flags.DEFINE_enum("mode", "a", ["a", "b"], "how", values, module_name="m")
+  flags.DEFINE_multi_string("stop", [], "ends", values, module_name="m")
+  for name in values:
+    values.register_key_flag_for_module("m", values[name])
+  text = program.help_of(types.ModuleType("m"), "tool", values)
+  for line in (
+    "  --inner.rate=0.5 +of change, 1/s",
+    "  --r=0.5 +of change, 1/s",
+    r"  --inner.kind=fast +one of fast, slow",
+    "  --file=PATH +what is read",
+    r"  --\[no\]on +whether it runs \(default: yes\)",
+    r"  --mode=a +how \(a, b\)",
+    "  --stop=… +ends",
+  ):
+    assert re.search(f"^{line}$", text, re.MULTILINE), (line, text)
+  assert text.index("\nFlags\n") < text.index("\nFlags of inner\n")
+
+
+def test_quiet_hides_bars_and_remarks(call, monkeypatch):
+  monkeypatch.setattr(logging.getLogger("jaxvlm.bars"), "level", 0)
+  monkeypatch.setattr(logging.root, "handlers", [])
+  monkeypatch.setattr(logging.root, "level", logging.WARNING)
+
+  def main(values):
+    list(bars.bar([1], "steps"))
+    logging.info("a remark")
+    logging.warning("a warning")
+    print("a result")
+
+  _, out, err = call(main, "--name=a", "--quiet")
+  assert (out, err) == ("a result\n", "tool: a warning\n")
 
 
 def test_version(call):
@@ -127,9 +200,17 @@ def test_a_fault_of_ours_is_not_hidden(call, monkeypatch):
     program.run(lambda: {}["x"], "tool", flags.FlagValues())
 
 
-def test_interrupted_is_one_line(call):
+def test_interrupted_is_one_line_that_says_what_is_kept(call):
   code, _, err = call(fail(KeyboardInterrupt()), "--name=a")
-  assert (code, err) == (130, "\ntool: interrupted\n")
+  assert code == program.INTERRUPTED
+  assert err == f"\ntool: interrupted; {program.NOTHING_KEPT}\n"
+
+  def main(values):
+    with program.on_interrupt("step 3 is kept"), program.on_interrupt(""):
+      raise KeyboardInterrupt
+
+  code, _, err = call(main, "--name=a")
+  assert (code, err) == (130, "\ntool: interrupted; step 3 is kept\n")
 
 
 WRITER = """

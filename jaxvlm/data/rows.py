@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tqdm
 
+from jaxvlm import bars
 from jaxvlm.data import images, layout, negatives
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
@@ -37,7 +37,6 @@ Response = str | tuple[Turn, ...]
 # Spares tried for one place of a batch: so many unreadable rows are no accident
 # but a folder that is gone.
 _SPARES = 8
-_PATIENCE = 2.0  # seconds before a survey shows a bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,8 +210,8 @@ def survey(rows: Sequence[Row], encoder: Encoder) -> Survey:
   kept, buckets, dropped, animated = [], [], [], []
   counts: dict[int, str] = {}  # number of responses -> the first such row
   digest = hashlib.sha256(repr(encoder.buckets).encode())
-  bar = tqdm.tqdm(
-    rows, "survey", len(rows), leave=False, mininterval=0.5, delay=_PATIENCE
+  bar = bars.bar(
+    rows, "survey", total=len(rows), leave=False, delay=bars.PATIENCE
   )
   for index, row in enumerate(bar):
     try:

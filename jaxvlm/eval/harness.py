@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxvlm import bars
 from jaxvlm.data import images
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.rows import Encoder, Picture, Row
 from jaxvlm.diagnostics import distinct_answers, pass_at_k
 from jaxvlm.eval.drawn import Drawn, Log, read
-from jaxvlm.journal import progress
 from jaxvlm.rewards import canonical
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.tasks import Task, score
@@ -356,7 +356,7 @@ def evaluate(
     for prompts, index in problems.batches
   ]
   drawn: list[list[Drawn]] = [[] for _ in problems.rows]
-  bar = progress(work, f"evaluate {problems.name}") if show_progress else work
+  bar = bars.bar(work, f"evaluate {problems.name}", show=show_progress)
   for r, prompts, index in bar:
     wanted = {(r, int(p)): i for i, p in enumerate(index) if p >= 0}
     found = log.found if log else {}

@@ -6,9 +6,8 @@ Every field is a flag; defaults of shapes fit the generated world.
 
 import dataclasses
 import enum
-from typing import Any
 
-from jaxvlm.config import FilePath
+from jaxvlm.config import FilePath, setting
 from jaxvlm.models.remat import Remat
 from jaxvlm.sharding import MeshConfig
 from jaxvlm.train.assemble import Form, Reference
@@ -22,11 +21,6 @@ class Scale(enum.Enum):
   LAPTOP = "laptop"
   COLAB = "colab"
   POD = "pod"
-
-
-def setting(text: str, default: Any) -> Any:
-  """Returns a field with a default and the text of its flag."""
-  return dataclasses.field(default=default, metadata={"help": text})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,14 +42,16 @@ class DataConfig:
 class StageConfig:
   """One training stage."""
 
-  steps: int
-  prompts: int
-  group: int = 1
+  steps: int = dataclasses.field(
+    metadata={"help": "steps: batches of rows, or rollouts of RL"}
+  )
+  prompts: int = dataclasses.field(metadata={"help": "prompts in a step"})
+  group: int = setting("sampled completions of a prompt", 1)
   evaluate_every: int = setting("steps; 0 takes evaluation.every", 0)
   micro_batches: int = setting(
     "parts of a minibatch, whose gradients add up to one optimizer step", 1
   )
-  temperature: float = 1.0
+  temperature: float = setting("of sampled completions and of the loss", 1.0)
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
@@ -145,10 +141,12 @@ class SlotsConfig:
 class GRPOConfig(StageConfig):
   """A stage of GRPO."""
 
-  clip_low: float = 0.2
-  clip_high: float = 0.2
-  kl_coef: float = 0.0
-  normalize_std: bool = True
+  clip_low: float = setting("ε⁻: ratios below 1 − ε⁻ are clipped", 0.2)
+  clip_high: float = setting("ε⁺: ratios above 1 + ε⁺ are clipped", 0.2)
+  kl_coef: float = setting("weight of the KL to the entering policy", 0.0)
+  normalize_std: bool = setting(
+    "advantages are divided by their group's standard deviation", True
+  )
   drop_degenerate: bool = setting(
     "train on groups with different rewards alone (DAPO's dynamic sampling,"
     " without drawing others in their place)",
@@ -228,7 +226,9 @@ class StudyConfig:
   freeze_vision: bool = setting("leave the vision tower as it is", False)
   bfloat16: bool = setting("compute in bfloat16", False)
   scan_layers: bool = setting("scan over layers (large models)", False)
-  remat: Remat = Remat.NONE
+  remat: Remat = setting(
+    "what a layer computes again instead of keeping it", Remat.NONE
+  )
 
   @property
   def form(self) -> Form:

@@ -5,6 +5,7 @@ study made, on the shapes of its largest bucket.
 """
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -92,7 +93,7 @@ def show(
 ) -> None:
   """Compiles and prints every cell; minutes each for large models."""
   for name, setting, build in cells(config, student, stages, topology):
-    print(f"{name}: compiling for {topology} …", flush=True)
+    logging.info("%s: compiling for %s …", name, topology)
     print(table.describe(setting, cell.measure(setting, build=build)))
 
 

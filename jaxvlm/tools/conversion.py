@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxvlm import distributed, models
 from jaxvlm.tools import publish
-from jaxvlm.train import trained
+from jaxvlm.train import manifest, trained
 from jaxvlm.train.checkpoint import Checkpoints
 from jaxvlm.typing import Params
 
@@ -24,7 +24,8 @@ def to_arrays(
     FileNotFoundError, ValueError: no whole folder, or arrays are there already.
     OSError: what was written is not what was read.
   """
-  if (out / ARRAYS).exists():
+  # What a start that was cut off left is no array yet, and is swept.
+  if manifest.steps(out / ARRAYS):
     raise ValueError(
       f"{out} holds {ARRAYS} already, expected another folder: nothing is"
       " replaced"

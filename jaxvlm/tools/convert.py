@@ -25,6 +25,7 @@ _OUT = configs.define_path(
   "out", None, "folder to write; required", required=True
 )
 compute.define_devices()
+_GROUPS = {"The folders": ("model_dir", "out")}
 
 
 def main() -> None:
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 def run() -> None:
-  program.run(main, "jaxvlm convert")
+  program.run(main, "jaxvlm convert", groups=_GROUPS)

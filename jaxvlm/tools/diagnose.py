@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import pathlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -35,7 +34,7 @@ from jaxvlm.rewards.code import Level
 from jaxvlm.rollout.probe import make_prompt_entropy
 from jaxvlm.sampling import Sampling, root_key
 from jaxvlm.tasks import Task, check_readable
-from jaxvlm.tools import compute, diagnosis, problems, shapes
+from jaxvlm.tools import compute, diagnosis, output, problems, shapes
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
 from jaxvlm.tools.problems import Wanted
@@ -72,6 +71,13 @@ _CALIBRATE = configs.define_path(
 _SEED = flags.DEFINE_integer("seed", 0, "root of the samples")
 _OUT = configs.define_path("out", "", "folder for page, figures and numbers")
 configs.define_flags(ComputeConfig())
+_JSON = output.define_json()
+_GROUPS = {
+  "The checkpoints": ("model_dir", "bfloat16"),
+  "The problems": ("task", "data", "split", "problems", "samples"),
+  "The RL to come": ("group_size", "temperature", "max_new_tokens"),
+  "The verdict": ("threshold", "calibrate", "out", "json"),
+}
 
 
 def main() -> None:
@@ -85,7 +91,8 @@ def main() -> None:
   if _CALIBRATE.value:
     found = calibrate(*_ladder(pathlib.Path(_CALIBRATE.value)))
     threshold = found.threshold
-    print(_of_calibration(found))
+    if output.in_words(_JSON):
+      print(_of_calibration(found))
   mesh = compute.make_mesh(config)
   sharding.check_rows(mesh, _BATCH.value)
   with problems.opened(wanted) as task, jax.set_mesh(mesh):
@@ -100,8 +107,10 @@ def main() -> None:
         for name in _MODELS.value
       ]
     )
-  for place, one in enumerate(ranked, 1):
-    print(diagnosis.in_words(one, place if len(ranked) > 1 else None))
+  if output.in_words(_JSON):
+    for place, one in enumerate(ranked, 1):
+      print(diagnosis.in_words(one, place if len(ranked) > 1 else None))
+  output.write(_JSON, ranked)
   if _OUT.value:
     _store(pathlib.Path(_OUT.value), task, ranked)
 
@@ -232,23 +241,11 @@ def _store(out: pathlib.Path, task: Task, ranked: list[Readiness]) -> None:
     wholefile.write_text(out / f"{name}.csv", picture.csv)
   text = diagnosis.page(task.name, ranked, figures)
   wholefile.write_text(out / "diagnosis.html", text)
-  text = json.dumps(_plain(ranked), indent=1) + "\n"
+  text = json.dumps(output.plain(ranked), indent=1) + "\n"
   wholefile.write_text(out / "diagnosis.json", text)
-  print(f"page: {out / 'diagnosis.html'}")
-
-
-def _plain(value: Any) -> Any:
-  """Returns plain JSON of tuples with names, arrays and enumerations."""
-  if hasattr(value, "_asdict"):
-    return {name: _plain(part) for name, part in value._asdict().items()}
-  if isinstance(value, dict):
-    return {str(name): _plain(part) for name, part in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(part) for part in value]
-  if isinstance(value, np.ndarray):
-    return value.tolist()
-  return getattr(value, "value", value)
+  if output.in_words(_JSON):
+    print(f"page: {out / 'diagnosis.html'}")
 
 
 def run() -> None:
-  program.run(main, "jaxvlm diagnose")
+  program.run(main, "jaxvlm diagnose", groups=_GROUPS)

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from jaxvlm import __version__, distributed, program, sharding, wholefile
 from jaxvlm import config as configs
 from jaxvlm.data.rows import Bucket, Encoder
+from jaxvlm.diagnostics.bootstrap import Interval
 from jaxvlm.distributed import DistributedConfig
 from jaxvlm.eval import drawn, harness
 from jaxvlm.eval import result as numbers
@@ -31,7 +32,7 @@ from jaxvlm.eval.harness import Evaluation, ProblemSet
 from jaxvlm.models import fingerprint
 from jaxvlm.sampling import Sampling, root_key
 from jaxvlm.tasks import check_readable, plugin
-from jaxvlm.tools import compute, sets, shapes
+from jaxvlm.tools import compute, output, sets, shapes
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
 from jaxvlm.tools.problems import NAMES, Wanted
@@ -100,11 +101,22 @@ _OUT = configs.define_path(
 )
 configs.define_flags(ComputeConfig())
 configs.define_flags(DistributedConfig(), prefix="distributed")
+_JSON = output.define_json()
+_GROUPS = {
+  "The problems": ("task", "data_dir", "data", "reward", "split", "problems"),
+  "The model": ("model_dir", "against", "bfloat16"),
+  "The answers": ("samples", "temperature", "max_new_tokens", "batch", "seed"),
+  "The results": ("out", "json"),
+}
 
 
 def main() -> None:
   cluster = configs.from_flags(DistributedConfig(), prefix="distributed")
-  with distributed.session(cluster):
+  kept = f"{_OUT.value} keeps the answers drawn so far, the same command"
+  with (
+    program.on_interrupt(f"{kept} draws the rest" if _OUT.value else ""),
+    distributed.session(cluster),
+  ):
     _evaluate(configs.from_flags(ComputeConfig()))
 
 
@@ -127,6 +139,7 @@ def _measure(
   models = [path for path in (_MODEL.value, _AGAINST.value) if path]
   measured = [_problems(asked, path) for path in models]
   found: list[dict[str, dict[str, np.ndarray]]] = []
+  told = []
   for path, (encoder, problem_sets) in zip(models, measured, strict=True):
     with jax.set_mesh(mesh):
       model = folders.load(path, config.dtype, mesh)
@@ -154,10 +167,32 @@ def _measure(
         )
         others = found[0][problems.name] if found else None
         if distributed.is_writer():
-          _show(problems, result, values[problems.name], others)
-          if out:
-            _store(out, problems, result, record, others)
+          told += _tell(
+            problems, result, values[problems.name], record, others, out
+          )
       found.append(values)
+  if distributed.is_writer():
+    output.write(_JSON, told)
+
+
+def _tell(
+  problems: ProblemSet,
+  result: Evaluation,
+  values: Mapping[str, np.ndarray],
+  record: Mapping[str, Any],
+  others: Mapping[str, np.ndarray] | None,
+  out: pathlib.Path | None,
+) -> list[dict[str, Any]]:
+  """Prints and stores what was measured; returns it if anybody reads it."""
+  if output.in_words(_JSON):
+    _show(problems, result, values, others)
+  if not (out or _JSON.value):
+    return []
+  differences = numbers.differences(values, others) if others else None
+  whole = _whole(problems, result, values, record, differences)
+  if out:
+    _store(out, problems, result, whole, differences)
+  return [whole]
 
 
 def _asked() -> contextlib.AbstractContextManager[Asked]:
@@ -309,19 +344,16 @@ def _log(
   return Log(file, drawn_with, [row.id for row in problems.rows])
 
 
-def _store(
-  out: pathlib.Path,
+def _whole(
   problems: ProblemSet,
   result: Evaluation,
-  record: dict[str, Any],
-  others: Mapping[str, np.ndarray] | None,
-) -> None:
-  """Writes arrays, record and page; what stood there is replaced."""
-  out.parent.mkdir(parents=True, exist_ok=True)
-  with wholefile.writing(out.with_name(f"{out.name}.npz")) as file:
-    np.savez(file, **result.to_arrays())
-  values = numbers.per_problem(result, problems.task.metrics)
-  record = {
+  values: Mapping[str, np.ndarray],
+  record: Mapping[str, Any],
+  differences: Mapping[str, Interval] | None,
+) -> dict[str, Any]:
+  """Returns the numbers of a problem set with all that repeats them."""
+  whole = {
+    "name": problems.name,
     **problems.record(),
     "task": problems.task.name,
     "grader": problems.task.version or __version__,
@@ -330,16 +362,28 @@ def _store(
     **numbers.calibration(result),
     **record,
   }
-  differences = None
-  if others is not None:
-    differences = numbers.differences(values, others)
-    record["against"] = str(folders.locate(_MODEL.value).absolute())
-    record["differences"] = numbers.plain(differences)
-  text = json.dumps(record, indent=1) + "\n"
+  if differences is not None:
+    whole["against"] = str(folders.locate(_MODEL.value).absolute())
+    whole["differences"] = numbers.plain(differences)
+  return whole
+
+
+def _store(
+  out: pathlib.Path,
+  problems: ProblemSet,
+  result: Evaluation,
+  whole: Mapping[str, Any],
+  differences: Mapping[str, Interval] | None,
+) -> None:
+  """Writes arrays, record and page; what stood there is replaced."""
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with wholefile.writing(out.with_name(f"{out.name}.npz")) as file:
+    np.savez(file, **result.to_arrays())
+  text = json.dumps(whole, indent=1) + "\n"
   wholefile.write_text(out.with_name(f"{out.name}.json"), text)
-  page = numbers.page(problems, result, record, differences)
+  page = numbers.page(problems, result, whole, differences)
   wholefile.write_text(out.with_name(f"{out.name}.html"), page)
 
 
 def run() -> None:
-  program.run(main, "jaxvlm evaluate")
+  program.run(main, "jaxvlm evaluate", groups=_GROUPS)

@@ -24,6 +24,7 @@ _OUT = configs.define_path(
   "out", None, "folder to write; required", required=True
 )
 compute.define_devices()
+_GROUPS = {"The checkpoint": ("model_dir", "checkpoints", "step", "out")}
 
 
 def main() -> None:
@@ -40,4 +41,4 @@ def main() -> None:
 
 
 def run() -> None:
-  program.run(main, "jaxvlm export")
+  program.run(main, "jaxvlm export", groups=_GROUPS)

@@ -6,6 +6,7 @@ of another, to first order and exactly; and where the probability goes that
 unlearning a class frees.
 """
 
+import logging
 import pathlib
 from collections.abc import Sequence
 
@@ -67,6 +68,12 @@ _OUT = configs.define_path(
   "out", "influence", "folder for the heat maps (.png) and all numbers (.npz)"
 )
 configs.define_flags(ComputeConfig())
+_GROUPS = {
+  "The model": ("model_dir", "bfloat16"),
+  "The pictures": ("data_dir", "split", "pictures", "seed"),
+  "The captions": ("samples", "max_new_tokens"),
+  "The result": ("rate", "out"),
+}
 
 
 def main() -> None:
@@ -82,7 +89,7 @@ def main() -> None:
     bound = models.bind(model.config, dtype=config.dtype)
     batch = _batch(model, task, rows, encoder)
     vocab = {"vocab_size": chat.vocab_size}
-    print(f"{len(rows)} pictures × {len(CLASSES)} classes …", flush=True)
+    logging.info("%d pictures × %d classes …", len(rows), len(CLASSES))
     found = jax.device_get(
       jax.jit(lambda p, b: influences.influence(bound, p, b, **vocab))(
         model.params, batch
@@ -211,4 +218,4 @@ def _print(values: np.ndarray) -> None:
 
 
 def run() -> None:
-  program.run(main, "jaxvlm influence")
+  program.run(main, "jaxvlm influence", groups=_GROUPS)

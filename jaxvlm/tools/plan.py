@@ -1,10 +1,8 @@
 """Does this step fit that TPU slice? Compiles it for one, without one."""
 
 import dataclasses
-import json
+import logging
 import os
-import pathlib
-import sys
 
 # Before jax: devices of this machine are not asked for.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +15,7 @@ from jaxvlm.models.remat import Remat
 from jaxvlm.plan import cell, search, setting, table, topology
 from jaxvlm.plan.setting import Objective, Setting
 from jaxvlm.sharding import MeshConfig
+from jaxvlm.tools import output
 from jaxvlm.train.optimizer import OptimizerConfig, Precision, Rule
 
 _MODEL = configs.define_path(
@@ -64,15 +63,27 @@ _SCAN = flags.DEFINE_bool("scan", True, "layers in a loop; no: unrolled")
 _SEARCH = flags.DEFINE_bool(
   "search", False, "find the largest micro-batch and cheapest remat that fit"
 )
-_JSON = configs.define_path("json", "", "file for the result; - for stdout")
+_JSON = output.define_json()
 _FINGERPRINT = flags.DEFINE_bool(
   "fingerprint", False, "print the program's digest only; compiles nothing"
 )
 _HLO = configs.define_path("hlo", "", "file for the optimized HLO text")
 
-_GROUPS = {Objective.GRPO: 8, Objective.ROLLOUT: 8} | dict.fromkeys(
+_COMPLETIONS = {Objective.GRPO: 8, Objective.ROLLOUT: 8} | dict.fromkeys(
   setting.PAIRS, 2
 )
+_GROUPS = {
+  "The step": (
+    *("model", "teacher", "objective", "prompts", "group", "prompt_tokens"),
+    *("completion_tokens", "patches", "micro_batches"),
+  ),
+  "The slice": ("topology", "mesh.data", "mesh.fsdp", "mesh.tensor"),
+  "What saves memory": (
+    *("search", "remat", "lora_rank", "freeze_vision", "int8_teacher"),
+    *("rule", "first_moment", "master"),
+  ),
+  "The result": ("json", "hlo"),
+}
 
 
 def from_flags() -> Setting:
@@ -91,7 +102,7 @@ def from_flags() -> Setting:
     mesh=configs.from_flags(MeshConfig(), prefix="mesh"),
     teacher=teacher,
     prompts=_PROMPTS.value,
-    group=_GROUP.value or _GROUPS.get(objective, 1),
+    group=_GROUP.value or _COMPLETIONS.get(objective, 1),
     prompt_tokens=_PROMPT.value,
     completion_tokens=_COMPLETION.value,
     patches=pictures if _PATCHES.value is None else _PATCHES.value,
@@ -114,17 +125,13 @@ def main() -> None:
     print(cell.fingerprint(asked))
     return
   asked, result = _measured(asked)
-  if _JSON.value == "-":
-    print(json.dumps(table.to_json(asked, result), indent=1))
-    return
-  print(table.describe(asked, result))
-  if _JSON.value:
-    text = json.dumps(table.to_json(asked, result), indent=1)
-    pathlib.Path(_JSON.value).write_text(text + "\n")
+  if output.in_words(_JSON):
+    print(table.describe(asked, result))
+  output.write(_JSON, table.to_json(asked, result))
 
 
 def _measured(asked: Setting):
-  print(f"compiling for {asked.topology} …", file=sys.stderr, flush=True)
+  logging.info("compiling for %s …", asked.topology)
   if not _SEARCH.value:
     return asked, cell.measure(asked, _HLO.value)
   devices = topology.devices(topology.parse(asked.topology))
@@ -133,10 +140,8 @@ def _measured(asked: Setting):
   def noted(one: Setting):
     result = cell.measure(one, _HLO.value)
     fits = "fits" if isinstance(result, cell.Report) else "does not fit"
-    print(
-      f"  {one.micro_batches} micro-batch(es), {one.remat.name}: {fits}",
-      file=sys.stderr,
-      flush=True,
+    logging.info(
+      "%d micro-batch(es), %s: %s", one.micro_batches, one.remat.name, fits
     )
     return result
 
@@ -145,4 +150,4 @@ def _measured(asked: Setting):
 
 
 def run() -> None:
-  program.run(main, "jaxvlm plan")
+  program.run(main, "jaxvlm plan", groups=_GROUPS)

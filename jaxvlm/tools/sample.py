@@ -7,18 +7,20 @@ With --data it answers the questions of a file, and writes those answers that
 are right to --out, as rows to learn from: a teacher's traces.
 """
 
+import logging
 import pathlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 from absl import flags
 
+from jaxvlm import __version__, models, program, sharding
 from jaxvlm import config as configs
-from jaxvlm import models, program, sharding
 from jaxvlm.data.rows import Encoder
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
 from jaxvlm.sampling import Sampling, root_key
-from jaxvlm.tools import compute, shapes, show, traces
+from jaxvlm.tools import compute, output, shapes, show, traces
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools.compute import ComputeConfig
 from jaxvlm.train import experience
@@ -71,6 +73,14 @@ _BATCH = flags.DEFINE_integer(
 
 
 configs.define_flags(ComputeConfig())
+_JSON = output.define_json()
+_GROUPS = {
+  "The question": ("image", "prompt", "n", "max_new_tokens", "stop", "seed"),
+  "How tokens are drawn": ("temperature", "top_k", "top_p", "min_p"),
+  "The model": ("model_dir", "bfloat16"),
+  "Many questions": ("data", "out", "keep", "most"),
+  "What is printed": ("color_entropy", "json"),
+}
 
 
 def main() -> None:
@@ -130,40 +140,75 @@ def _write_traces(config: ComputeConfig) -> None:
       f" {limits.max_position_embeddings}, which the model was made for; lower"
       " max_new_tokens or max_pixels"
     )
-  with jax.set_mesh(mesh):
+  folder = out.with_name(f"{out.stem}-answers")
+  kept = f"{folder} keeps the answers of finished batches, the same command"
+  with program.on_interrupt(f"{kept} draws the rest"), jax.set_mesh(mesh):
     model = folders.load(_MODEL.value, config.dtype, mesh)
     generate = experience.everywhere(
       model.sampler(_N.value, sampling, _LENGTH.value, dtype=config.dtype), mesh
     )
     key = root_key(_SEED.value)
     answers = traces.draw(
-      rows, encoder, generate, model.params, key, batch=_BATCH.value
+      rows,
+      encoder,
+      generate,
+      model.params,
+      key,
+      batch=_BATCH.value,
+      log=traces.Parts(folder, _drawn_with(config, encoder)),
     )
   right = _KEEP.value == "right"
-  print(f"{out}: {traces.write(out, answers, right=right, most=_MOST.value)}")
+  kept = traces.write(out, answers, right=right, most=_MOST.value)
+  output.write(_JSON, kept)
+  if output.in_words(_JSON):
+    print(f"{out}: {kept}")
   if beyond := traces.outside(answers, out.parent):
-    print(
-      f"its pictures lie elsewhere, such as {beyond}: give --data.pictures to"
-      " jaxvlm train, a folder that holds them all"
+    logging.warning(
+      "its pictures lie elsewhere, such as %s: give --data.pictures to jaxvlm"
+      " train, a folder that holds them all",
+      beyond,
     )
+
+
+def _drawn_with(config: ComputeConfig, encoder: Encoder) -> dict[str, Any]:
+  """Returns what decides the answers to given questions, as JSON."""
+  return {
+    "model": models.fingerprint(folders.locate(_MODEL.value)),
+    "template": encoder.chat.fingerprint,
+    "samples": _N.value,
+    "sampling": [f.value for f in (_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P)],
+    "max_new_tokens": _LENGTH.value,
+    "seed": _SEED.value,
+    "batch": _BATCH.value,
+    "buckets": [list(bucket) for bucket in encoder.buckets],
+    "device_layout": sharding.device_layout(),
+    **configs.to_json(config),
+    "version": __version__,
+    "jax": jax.__version__,
+  }
 
 
 def _show(request: Request, words: Iterable[Word]) -> None:
-  texts = [""] * request.n
+  """Prints the answers, as they are drawn where a person reads them."""
+  drawn: list[Word] = []
 
-  def listen(words: Iterable[Word]) -> Iterator[Word]:
+  def listen() -> Iterator[Word]:
     for word in words:
-      texts[word.completion] += word.text
+      drawn.append(word)
       yield word
 
+  spoken = output.in_words(_JSON)
   look = show.paint if _COLOR.value else show.plain
-  for piece in show.in_order(listen(words), request.n, look):
-    print(piece, end="", flush=True)
-  if _COLOR.value:
+  for piece in show.in_order(listen(), request.n, look):
+    if spoken:
+      print(piece, end="", flush=True)
+  answers = show.answers(drawn, request.n)
+  if spoken and _COLOR.value:
     print(show.legend())
-  if request.n > 1:
-    print(show.count(texts))
+  if spoken and request.n > 1:
+    print(show.count([answer.text for answer in answers]))
+  output.write(_JSON, answers)
 
 
 def run() -> None:
-  program.run(main, "jaxvlm sample")
+  program.run(main, "jaxvlm sample", groups=_GROUPS)

@@ -6,13 +6,15 @@ and --tests run one program, as a reward would.
 
 import pathlib
 import time
+from typing import NamedTuple
 
 from absl import flags
 
+from jaxvlm import bars, program
 from jaxvlm import config as configs
-from jaxvlm import program
 from jaxvlm.rewards.code import Level, Limits, Sandbox, Tests, Unavailable
-from jaxvlm.rewards.code.probes import probe
+from jaxvlm.rewards.code.probes import Promise, probe
+from jaxvlm.tools import output
 
 _CHECK = flags.DEFINE_bool("check", False, "say what is guaranteed here")
 _LEVEL = flags.DEFINE_enum_class(
@@ -25,13 +27,16 @@ _ENTRY = flags.DEFINE_string(
 )
 _TIMEOUT = flags.DEFINE_float("timeout_s", Limits.timeout_s, "seconds")
 _MEMORY = flags.DEFINE_integer("memory_mb", Limits.memory_mb, "MiB")
+_JSON = output.define_json()
 _SPEED = 40  # programs that are timed
 
 
 def main() -> None:
   if _CHECK.value:
-    for level in Level:
-      _check(level)
+    found = [_check(level) for level in bars.bar(Level, "levels", leave=False)]
+    if output.in_words(_JSON):
+      print("\n".join(map(_in_words, found)))
+    output.write(_JSON, found)
     return
   if not (_PROGRAM.value and _TESTS.value):
     raise ValueError(
@@ -42,9 +47,11 @@ def main() -> None:
   )
   with _open(_LEVEL.value, workers=1) as sandbox:
     (found,) = sandbox.run([(source, Tests(tests, _ENTRY.value))])
-  detail = f": {found.detail}" if found.detail else ""
-  weaker = " (weaker: the program shared its tests' process)"
-  print(f"{found.outcome.value}{detail}{weaker if found.weaker else ''}")
+  output.write(_JSON, found)
+  if output.in_words(_JSON):
+    detail = f": {found.detail}" if found.detail else ""
+    weaker = " (weaker: the program shared its tests' process)"
+    print(f"{found.outcome.value}{detail}{weaker if found.weaker else ''}")
 
 
 def _open(level: Level, workers: int | None = None) -> Sandbox:
@@ -56,20 +63,46 @@ def _open(level: Level, workers: int | None = None) -> Sandbox:
   )
 
 
-def _check(level: Level) -> None:
+class Checked(NamedTuple):
+  """What a level guarantees here.
+
+  Attributes:
+    level: which.
+    unavailable: why there is no such sandbox; "" where there is one.
+    walls: what stands besides.
+    promises: what was tried.
+    speed: programs a second.
+  """
+
+  level: Level
+  unavailable: str = ""
+  walls: tuple[str, ...] = ()
+  promises: tuple[Promise, ...] = ()
+  speed: float = 0.0
+
+
+def _check(level: Level) -> Checked:
   try:
     sandbox = _open(level)
   except Unavailable as error:
-    print(f"{level.value}: not available. {error}\n")
-    return
+    return Checked(level, str(error))
   with sandbox:
-    promises = probe(sandbox)
+    promises = tuple(probe(sandbox))
     speed = _speed(sandbox)
-    walls = [name for name, there in sandbox.walls.items() if there]
-  print(f"{level.value}, with {' and '.join(walls) or 'nothing'} besides:")
-  for promise in promises:
-    print(f"  {'held' if promise.held else 'NOT HELD':10s}{promise.text}")
-  print(f"  {speed:.0f} programs a second\n")
+    walls = tuple(name for name, there in sandbox.walls.items() if there)
+  return Checked(level, "", walls, promises, speed)
+
+
+def _in_words(found: Checked) -> str:
+  name = found.level.value
+  if found.unavailable:
+    return f"{name}: not available. {found.unavailable}\n"
+  lines = [f"{name}, with {' and '.join(found.walls) or 'nothing'} besides:"]
+  lines += [
+    f"  {'held' if promise.held else 'NOT HELD':10s}{promise.text}"
+    for promise in found.promises
+  ]
+  return "\n".join([*lines, f"  {found.speed:.0f} programs a second\n"])
 
 
 def _speed(sandbox: Sandbox) -> float:

@@ -3,6 +3,7 @@
 import collections
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from jaxvlm.rewards import canonical, extract_boxed
 from jaxvlm.rollout.answer import Word
@@ -29,6 +30,35 @@ def paint(word: Word) -> str:
 def _shade(entropy: float) -> int:
   step = int(max(entropy, 0.0) / _SCALE * len(_SHADES))
   return _SHADES[min(step, len(_SHADES) - 1)]
+
+
+class Answer(NamedTuple):
+  """One answer as a whole.
+
+  Attributes:
+    text: of the answer.
+    tokens: how many it has.
+    entropy: mean over its tokens, nats.
+  """
+
+  text: str
+  tokens: int
+  entropy: float
+
+
+def answers(words: Iterable[Word], n: int) -> list[Answer]:
+  """Returns the n answers that mixed words belong to."""
+  of: list[list[Word]] = [[] for _ in range(n)]
+  for word in words:
+    of[word.completion].append(word)
+  return [
+    Answer(
+      "".join(word.text for word in said),
+      len(said),
+      sum(word.entropy for word in said) / max(len(said), 1),
+    )
+    for said in of
+  ]
 
 
 def legend() -> str:

@@ -5,20 +5,23 @@ answer has no row. The file has the `messages` layout, which `jaxvlm train`
 reads (`jaxvlm.data.own`).
 """
 
+import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxvlm import journal, wholefile
+from jaxvlm import bars, wholefile
 from jaxvlm.data import own
 from jaxvlm.data import rows as rows_lib
 from jaxvlm.data.own import drops
 from jaxvlm.data.rows import Encoder, Picture, Row
-from jaxvlm.eval import harness
+from jaxvlm.eval import drawn, harness
+from jaxvlm.eval.drawn import Log
+from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.rollout.generate import Generate
 from jaxvlm.tasks import Task, final
 from jaxvlm.typing import Params
@@ -48,6 +51,28 @@ class Kept(NamedTuple):
       f"{self.written} answers to {self.rows} of {self.questions} questions"
       f" written; {self.right} of {self.drawn} answers are right"
     )
+
+
+class Parts(NamedTuple):
+  """Where answers are kept as they are drawn, a file for each part of the rows.
+
+  Attributes:
+    folder: of the files.
+    drawn_with: what decides the answers to given questions, as JSON.
+  """
+
+  folder: pathlib.Path
+  drawn_with: Mapping[str, Any]
+
+  def of(self, number: int, problems: ProblemSet) -> Log:
+    """Returns the file of a part."""
+    identity = {
+      **self.drawn_with,
+      "digest": problems.digest,
+      "prompts": problems.prompts_digest,
+    }
+    file = self.folder / f"part-{number:05d}{drawn.SUFFIX}"
+    return Log(file, identity, [row.id for row in problems.rows])
 
 
 class Answer(NamedTuple):
@@ -95,6 +120,7 @@ def draw(
   key: jax.Array,
   *,
   batch: int,
+  log: Parts | None = None,
 ) -> list[Answer]:
   """Returns the answers of a policy to all rows, those of a row together.
 
@@ -105,6 +131,7 @@ def draw(
     params: the policy.
     key: root of the samples.
     batch: questions in a batch.
+    log: keeps answers as they are drawn; what it has is not drawn again.
 
   Raises:
     ValueError: more than 1 % of the rows cannot be used.
@@ -117,9 +144,15 @@ def draw(
   parts = [usable[at : at + size] for at in range(0, len(usable), size)]
   return [
     answer
-    for number, part in enumerate(journal.progress(parts, "parts"))
+    for number, part in enumerate(bars.bar(parts, "parts"))
     for answer in _draw_part(
-      part, encoder, generate, params, jax.random.fold_in(key, number), batch
+      part,
+      encoder,
+      generate,
+      params,
+      jax.random.fold_in(key, number),
+      batch,
+      functools.partial(log.of, number) if log else None,
     )
   ]
 
@@ -131,6 +164,7 @@ def _draw_part(
   params: Params,
   key: jax.Array,
   batch: int,
+  log: Callable[[ProblemSet], Log] | None,
 ) -> list[Answer]:
   said: list[tuple[Row, str]] = []
 
@@ -144,7 +178,12 @@ def _draw_part(
     "traces", rows, encoder, batch, task=task, max_missing=1.0
   )
   found = harness.evaluate(
-    problems, generate, params, key, decode=encoder.chat.decode
+    problems,
+    generate,
+    params,
+    key,
+    decode=encoder.chat.decode,
+    log=log(problems) if log else None,
   )
   return [
     Answer(row, text, bool(right), bool(finished))

@@ -9,6 +9,7 @@ objective. `jaxvlm export` makes a Hugging Face folder of a checkpoint.
 
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -29,14 +30,41 @@ _SHORT = {
   "lr": "optimizer.peak_lr",
   "seed": "first_seed",
 }
+# Command lines with all the flags that there are (`jaxvlm completion`).
+FORMS = tuple(f"--objective={name}" for name in RECIPES)
+# Those of other objectives are left out.
+_GROUPS = {
+  "What is trained": ("objective", "model_dir", "teacher_dir", "reward"),
+  "On which rows": (
+    "data",
+    "data.pictures",
+    "data.columns",
+    "data.max_dropped",
+  ),
+  "How long, how fast": (
+    *("steps", "prompts", "group", "micro_batches", "minibatches", "lr"),
+    *("data.max_new_tokens", "temperature", "seed"),
+  ),
+  "What the loss is": (
+    *("label_smoothing", "floor", "weight", "beta", "tau", "gamma"),
+    *("clip_low", "clip_high", "kl_coef", "normalize_std"),
+  ),
+  "Measured on the way": ("eval_data", "eval_every", "evaluation.samples"),
+  "What fits into memory": (
+    *("lora_rank", "lora_alpha", "freeze_vision", "bfloat16", "remat"),
+  ),
+  "The run": (
+    *("workdir", "dry_run", "plan", "checkpoint_every", "wandb_project"),
+  ),
+}
 
 
-def _objective(argv: list[str]) -> str:
+def _objective(argv: Sequence[str]) -> str:
   """Returns the objective, read ahead: the other flags depend on it."""
   early = flags.FlagValues()
   _define_objective(early)
   early.set_gnu_getopt(True)  # values of the other flags stand in between
-  early(argv, known_only=True)
+  early(list(argv), known_only=True)
   return early.objective
 
 
@@ -45,15 +73,15 @@ def _define_objective(values: flags.FlagValues) -> None:
   flags.DEFINE_enum("objective", "sft", list(RECIPES), told, flag_values=values)
 
 
-def define() -> None:
-  """Defines the flags of the objective that the command line names."""
-  name = _objective(sys.argv)
+def define(argv: Sequence[str]) -> None:
+  """Defines the flags of the objective that a command line names."""
+  name = _objective(argv)
   _define_objective(flags.FLAGS)
   studies.define_start("runs/train")
   configs.define_flags(TrainConfig())
   configs.define_flags(RECIPES[name].stage)
   for short, long in _SHORT.items():
-    flags.DEFINE_alias(short, long)
+    configs.define_alias(short, long)
 
 
 def settings() -> RunConfig:
@@ -76,4 +104,6 @@ def main() -> None:
 
 
 def run() -> None:
-  program.run(main, "jaxvlm train", define=define)
+  program.run(
+    main, "jaxvlm train", define=lambda: define(sys.argv), groups=_GROUPS
+  )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxvlm.config import setting
 from jaxvlm.typing import Params
 
 
@@ -75,17 +76,21 @@ class OptimizerConfig:
     master: format of the trained parameters (`master_params`).
   """
 
-  peak_lr: float = 1e-4
-  warmup_steps: int = 0
-  decay_steps: int = 0
-  end_lr: float = 0.0
-  b1: float = 0.9
-  b2: float = 0.999
-  weight_decay: float = 0.01
-  clip_norm: float = 1.0
-  rule: Rule = Rule.ADAMW
-  first_moment: Precision = Precision.FLOAT32
-  master: Precision = Precision.FLOAT32
+  peak_lr: float = setting("learning rate after warm-up", 1e-4)
+  warmup_steps: int = setting("optimizer steps of linear warm-up", 0)
+  decay_steps: int = setting("of cosine decay after it; 0: constant", 0)
+  end_lr: float = setting("learning rate at the end of the decay", 0.0)
+  b1: float = setting("decay of the first moment", 0.9)
+  b2: float = setting("decay of the second moment", 0.999)
+  weight_decay: float = setting("decoupled decay, on matrices only", 0.01)
+  clip_norm: float = setting("global norm that gradients are clipped to", 1.0)
+  rule: Rule = setting("what makes updates of gradients", Rule.ADAMW)
+  first_moment: Precision = setting(
+    "how AdamW keeps its first moment", Precision.FLOAT32
+  )
+  master: Precision = setting(
+    "how trained parameters are kept", Precision.FLOAT32
+  )
 
 
 def check(config: OptimizerConfig) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxvlm import bars
 from jaxvlm.data import diagrams, images, rows, surveys
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.processor import FAMILY
@@ -205,6 +206,6 @@ def test_a_quick_survey_shows_no_bar(some, capsys):
 
 
 def test_a_survey_that_takes_long_shows_a_bar(some, capsys, monkeypatch):
-  monkeypatch.setattr(rows, "_PATIENCE", 0.0)
+  monkeypatch.setattr(bars, "PATIENCE", 0)
   rows.survey(some, ENCODER)
   assert "survey" in capsys.readouterr().err

@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import tqdm
-
+from jaxvlm import bars
 from jaxvlm.data.own import hub, layouts
 from jaxvlm.data.own.drops import Dropped
 from jaxvlm.data.own.example import Example, Layout, Refused
@@ -18,7 +17,6 @@ from jaxvlm.data.rows import Picture, Row
 
 # Fields of the known layouts whose content no model here reads.
 _UNREAD = ("videos", "video", "audios", "audio", "tools")
-_PATIENCE = 2.0  # seconds before reading shows a bar
 
 
 class Table(NamedTuple):
@@ -80,7 +78,7 @@ def read(
   dropped: list[Dropped] = []
   carrying: collections.Counter[str] = collections.Counter()
   count = 0
-  for one in tqdm.tqdm(found, "rows", leave=False, delay=_PATIENCE):
+  for one in bars.bar(found, "rows", leave=False, delay=bars.PATIENCE):
     count += 1
     try:
       record = _checked(one, columns or {})

@@ -4,16 +4,16 @@ Every bucket is a program to compile, and every prompt is padded to its bucket:
 a few buckets, where they pay.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxvlm import bars
 from jaxvlm.data import layout
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Row, grids_of
-from jaxvlm.journal import progress
 
 # Prompts of nearly the same length share a program.
 _STEP = 8
@@ -21,7 +21,6 @@ _MOST = 4  # buckets
 # Another program has to save a tenth of the positions.
 _WORTH = 0.9
 _CANDIDATES = 48  # ends of a bucket that are tried
-_SHOW = 2000  # rows from which on a bar is shown
 
 
 class Need(NamedTuple):
@@ -43,10 +42,7 @@ def measure(
 ) -> list[Need | None]:
   """Returns what every row takes, None where it cannot be used."""
   found: list[Need | None] = []
-  shown: Iterable[Row] = rows
-  if len(rows) >= _SHOW:
-    shown = progress(rows, "measure rows")
-  for row in shown:
+  for row in bars.bar(rows, "measure rows", delay=bars.PATIENCE):
     try:
       found.append(_need(row, chat, budget))
     except (ValueError, OSError):

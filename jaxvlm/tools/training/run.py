@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 from typing import NamedTuple
 
@@ -240,7 +241,7 @@ def _train(start: Start, prepared: Prepared) -> None:
   checks.check_frozen(c, student.config)
   checks.check_adapters(c, student.config)
   if distributed.is_writer():
-    print(prepared.said, flush=True)
+    logging.info("%s", prepared.said)
   found = _problems(start, prepared)
   if start.writes:
     tables = (prepared.rows, prepared.held_out, prepared.problems)
