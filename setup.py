@@ -1,6 +1,7 @@
 """Packaging of jaxvlm."""
 
 import pathlib
+import re
 
 import setuptools
 
@@ -12,21 +13,35 @@ def _requirements() -> list[str]:
   return [line for line in lines if line and not line.startswith("#")]
 
 
+def _version() -> str:
+  """Returns the version that the package says, without importing it."""
+  text = (ROOT / "jaxvlm" / "__init__.py").read_text()
+  return re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)[1]
+
+
 setuptools.setup(
   name="jaxvlm",
-  version="0.1.0",
+  version=_version(),
   description=(
-    "A JAX laboratory for post-training vision-language models: "
-    "Qwen2.5-VL in Flax, pure losses, exact entropy, reproducible studies"
+    "A JAX laboratory for post-training vision-language models: Qwen2.5-VL and"
+    " Qwen3-VL in Flax, pure losses, exact entropy, reproducible studies"
   ),
   long_description=(ROOT / "README.md").read_text(),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11,<3.14",
+  classifiers=[
+    "Intended Audience :: Science/Research",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
   # Experiments are run from a checkout: as a package in site-packages they
   # would take a name that everybody uses.
   packages=setuptools.find_packages(include=["jaxvlm", "jaxvlm.*"]),
-  package_data={"jaxvlm": ["assets/**/*"]},
+  package_data={"jaxvlm": ["py.typed", "assets/**/*"]},
   install_requires=_requirements(),
   extras_require={
     # torch is the parity reference and nothing else: never needed to run.

@@ -4,4 +4,4 @@ Importing this package imports nothing heavy; import the room that you need:
 `jaxvlm.losses`, `jaxvlm.models`, `jaxvlm.rollout`, …
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -379,7 +379,7 @@ def _store(
   out.parent.mkdir(parents=True, exist_ok=True)
   with wholefile.writing(out.with_name(f"{out.name}.npz")) as file:
     np.savez(file, **result.to_arrays())
-  text = json.dumps(whole, indent=1) + "\n"
+  text = json.dumps(output.plain(whole), indent=1) + "\n"
   wholefile.write_text(out.with_name(f"{out.name}.json"), text)
   page = numbers.page(problems, result, whole, differences)
   wholefile.write_text(out.with_name(f"{out.name}.html"), page)

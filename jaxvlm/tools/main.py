@@ -31,7 +31,7 @@ COMMANDS = {
 }
 NAMES = tuple(name for group in COMMANDS.values() for name in group)
 # Code -> what a script may do about it (docs/exit_codes.md).
-_EXITS = {
+EXITS = {
   0: "done",
   1: "an error, said in a sentence",
   2: "flags that cannot be read",
@@ -52,7 +52,7 @@ def _overview() -> None:
     "\nStudies are no commands: python -m experiments.NAME.run, in a checkout."
   )
   print("\nExit codes")
-  for code, what in _EXITS.items():
+  for code, what in EXITS.items():
     print(f"  {code:<12d}{what}")
 
 

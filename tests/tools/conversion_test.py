@@ -27,6 +27,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def arrays(model, tmp_path_factory):
   out = tmp_path_factory.mktemp("arrays")
+  (out / "checkpoints" / "0").mkdir(parents=True)  # of a start that was cut off
   count = conversion.to_arrays(model, out, MESH)
   assert count == len(jax.tree.leaves(models.load_pretrained(model)[1]))
   return out

@@ -77,12 +77,14 @@ def found(tmp_path_factory):
   own = [f"--data={rows}", *SHORT, "--batch=2"]
   lines = {
     "world": WORLD,
-    "own": [*own, f"--reward={work}/rewards.py:reward", "--against=nano-base"],
+    "own": [*own, f"--reward={work}/rewards.py:reward", "--against=nano-base",
+            f"--json={work}/own.json"],
     "two sources": [*own, "--task=world"],
     "no reward": [*own, "--reward=nobody:f"],
     "no folder": ["--task=mathvista"],
     "a folder": ["--task=world", data],
-    "mesh": [*WORLD, "--mesh.data=2", "--mesh.fsdp=2", "--mesh.tensor=-1"],
+    "mesh": [*WORLD, "--mesh.data=2", "--mesh.fsdp=2", "--mesh.tensor=-1",
+             "--json=-"],
     "bfloat16": [*WORLD, "--bfloat16", "--max_pixels=6272"],
     "all": [data, *SHORT, "--batch=2", "--problems=-1", "--prompt_tokens=99"],
     "more": [data, "--problems=5"],
@@ -178,6 +180,16 @@ def test_own_rows_are_scored_compared_and_shown(found):
   kept = [json.loads(line) for line in lines[1:]]
   assert {record["id"] for record in kept} == {"r0", "r1", "r2", "r3"}
   assert all(len(record["samples"]) == 2 for record in kept)
+
+
+def test_json_is_what_is_stored(found):
+  folder = found["own"][2]
+  files = [folder / "rows.json", folder / "against/rows.json"]
+  told = json.loads((folder.parent / "own.json").read_text())
+  assert told == [json.loads(file.read_text()) for file in files]
+  # On standard output it takes the place of the words.
+  told = json.loads(found["mesh"][0])
+  assert [one["name"] for one in told] == ["in_domain", "out_of_domain"]
 
 
 def test_eight_devices_measure_what_one_does(found):

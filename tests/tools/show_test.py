@@ -91,3 +91,8 @@ def test_spellings_of_one_answer_count_as_one():
     "    4  0.5",
     "    1  3",
   ]
+
+
+def test_answers_as_a_whole():
+  mixed = [*words_of(1, ["a", "b"], 0.5), *words_of(0, ["c"], 2.0)]
+  assert show.answers(mixed, 3) == [("c", 1, 2.0), ("ab", 2, 0.5), ("", 0, 0.0)]
