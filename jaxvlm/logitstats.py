@@ -258,31 +258,36 @@ def pull_back(
   if ct.mean_logprobs is not None:
     dz += ct.mean_logprobs[:, None] / vocab
     slope += ct.mean_logprobs
-  if teacher is None:
+  if teacher is None or saved.teacher_lse is None:
     return dz - p * slope[:, None]
 
   log_q = teacher - saved.teacher_lse[:, None]
   reverse, forward, jsd = ct.reverse_kl, ct.forward_kl, ct.jsd
-  if jsd is not None and divergences.jsd_beta == 0:
+  beta, top_k = divergences.jsd_beta, divergences.top_k
+  if jsd is not None and beta == 0:
     forward, jsd = jsd if forward is None else forward + jsd, None
-  if jsd is not None and divergences.jsd_beta == 1:
+  if jsd is not None and beta == 1:
     reverse, jsd = jsd if reverse is None else reverse + jsd, None
-  if reverse is not None:
+  # What has a cotangent was measured: the second half of each is for readers
+  # of types.
+  if reverse is not None and stats.reverse_kl is not None:
     dz += reverse[:, None] * p * (log_p - log_q)
     slope += reverse * stats.reverse_kl
   if forward is not None:
     dz -= forward[:, None] * jnp.exp(log_q)
     slope -= forward
-  if jsd is not None:
-    pulled = (1 - divergences.jsd_beta) * jsd
-    log_m = _log_mixture(log_p, log_q, divergences.jsd_beta)
+  if jsd is not None and beta is not None:
+    pulled = (1 - beta) * jsd
+    log_m = _log_mixture(log_p, log_q, beta)
     dz += pulled[:, None] * p * (log_p - log_m)
-    slope += pulled * saved.student_to_mixture
-  if ct.top_k_kl is not None:
-    inside, outside = p - jnp.exp(log_q), p * (1.0 - saved.tail_ratio[:, None])
-    merged = jnp.where(_inside(teacher, divergences.top_k), inside, outside)
+    if saved.student_to_mixture is not None:
+      slope += pulled * saved.student_to_mixture
+  tail = saved.tail_ratio
+  if ct.top_k_kl is not None and top_k is not None and tail is not None:
+    inside, outside = p - jnp.exp(log_q), p * (1.0 - tail[:, None])
+    merged = jnp.where(_inside(teacher, top_k), inside, outside)
     dz += ct.top_k_kl[:, None] * merged
-  if ct.total_variation is not None:
+  if ct.total_variation is not None and saved.mean_sign is not None:
     half = ct.total_variation / 2
     dz += half[:, None] * p * jnp.sign(p - jnp.exp(log_q))
     slope += half * saved.mean_sign

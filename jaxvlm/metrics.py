@@ -5,7 +5,7 @@ totals and weights added separately, and divided once, are right.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +80,7 @@ def masked_max(x: jax.Array, mask: jax.Array) -> Max:
 
 def add(a: Metrics, b: Metrics) -> dict[str, Metric]:
   """Returns the union of two metric dicts, adding what both have."""
-  merged = dict(a)
+  merged: dict[str, Any] = dict(a)
   for key, part in b.items():
     merged[key] = merged[key] + part if key in merged else part
   return merged

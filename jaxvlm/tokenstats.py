@@ -269,8 +269,8 @@ class _Each(NamedTuple):
 
 def _stats_fwd(hidden, head, temperature, constants, static):
   # A residual holds arrays and no flags: an empty tuple stands for "yes".
-  wanted = _Each(
-    *(() if x.perturbed else None for x in (hidden, head, temperature))
+  wanted = _Each._make(
+    () if x.perturbed else None for x in (hidden, head, temperature)
   )
   values = jax.tree.map(
     lambda x: x.value,
@@ -286,8 +286,8 @@ def _stats_bwd(static, residuals, cotangents):
     residuals
   )
   zero = jax.custom_derivatives.SymbolicZero
-  cotangents = TokenStats(
-    *(None if isinstance(ct, zero) else ct for ct in cotangents)
+  cotangents = TokenStats._make(
+    None if isinstance(ct, zero) else ct for ct in cotangents
   )
   start = _Each(None, None, None)
   if wanted.hidden is not None:
@@ -368,7 +368,7 @@ def _check_arrays(
   if teacher_head is not None:
     _check_product("teacher_", teacher_hidden, teacher_head, mask.shape)
     heads["teacher_head"] = teacher_head.shape[1]
-  smallest = min(heads, key=heads.get)
+  smallest = min(heads, key=lambda name: heads[name])
   if vocab_size is None and len(set(heads.values())) > 1:
     raise ValueError(
       f"heads have {heads} columns: pass vocab_size, the tokenizer's size, "

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
   import jax
+  import numpy as np
 
-  Array = jax.Array
+  Array = jax.Array | np.ndarray
 
 PyTree = Any
 Params = PyTree

@@ -292,7 +292,7 @@ class Chat:
     for piece in frame:
       if isinstance(piece, str):
         ids += self._encode(re.sub(TEXT, lambda _: next(said), piece))
-      elif grids and piece == self.image_token_id:
+      elif self.layout and grids and piece == self.image_token_id:
         ids += [piece] * layout.image_tokens(self.layout, next(sizes))
       else:
         ids.append(piece)

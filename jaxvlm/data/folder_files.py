@@ -34,7 +34,15 @@ def complete(folder: str | pathlib.Path, chat: Chat) -> None:
 
 
 def preprocessor_config(chat: Chat) -> dict[str, Any]:
-  """Returns the settings of pictures in the official form."""
+  """Returns the settings of pictures in the official form.
+
+  Raises:
+    ValueError: the model reads text only.
+  """
+  if chat.layout is None:
+    raise ValueError(
+      "the model reads text only: it has no settings of pictures"
+    )
   budget, colors = chat.pictures
   return {
     "min_pixels": budget.min_pixels,

@@ -14,7 +14,14 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import (
+  ExifTags,
+  Image,
+  ImageFile,
+  ImageOps,
+  TiffImagePlugin,
+  UnidentifiedImageError,
+)
 
 from jaxvlm.data.layout import Grid, VisionLayout
 from jaxvlm.data.layout import slots as slots_of
@@ -171,7 +178,7 @@ def _is_special(path: str | pathlib.Path) -> bool:
     return False
 
 
-def _open(source: str | pathlib.Path | bytes) -> Image.Image:
+def _open(source: str | pathlib.Path | bytes) -> ImageFile.ImageFile:
   """Opens a picture without decoding it; refuses formats and bombs."""
   name = _name(source)
   if not isinstance(source, str | pathlib.Path | bytes):
@@ -226,7 +233,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
   return Image.fromarray(array)
 
 
-def _exif_stands_behind_the_pixels(image: Image.Image) -> bool:
+def _exif_stands_behind_the_pixels(image: ImageFile.ImageFile) -> bool:
   """Returns whether a PNG carries EXIF or XMP after its picture data.
 
   Pillow decodes the picture to find out. Here the lengths of the chunks are
@@ -234,6 +241,8 @@ def _exif_stands_behind_the_pixels(image: Image.Image) -> bool:
   """
   names = (b"Raw profile type exif", b"XML:com.adobe.xmp")
   stream = image.fp
+  if stream is None:  # decoded already
+    return False
   before = stream.tell()
   stream.seek(8)  # the signature
   pixels = found = False
@@ -273,9 +282,10 @@ def size_of(source: str | pathlib.Path | bytes | np.ndarray) -> tuple[int, int]:
       raise ValueError(
         f"picture {_name(source)} cannot be read: {e}; expected a whole file"
       ) from e
-    if image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2:
-      return image.size  # Pillow has exchanged the sides already
-    return image.size[::-1] if turned else image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+      if ExifTags.Base.Orientation in image.tag_v2:
+        return image.size  # Pillow has exchanged the sides already
+    return (image.height, image.width) if turned else image.size
 
 
 def is_animated(source: str | pathlib.Path | bytes | np.ndarray) -> bool:

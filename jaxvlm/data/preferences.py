@@ -48,7 +48,7 @@ def contrasted(
   *,
   lexicon: Lexicon = negatives.COMMON,
   seed: int = 0,
-  right: Callable[[Row], Sequence[str]] = lambda row: row.responses,
+  right: Callable[[Row], Sequence[str]] | None = None,
 ) -> list[Row]:
   """Returns the rows with a negative beside their first response.
 
@@ -61,7 +61,8 @@ def contrasted(
     kinds: of `negatives.GENTLE`, `negatives.EASY` and `Kind.NUMBER`.
     lexicon: words that stand for one another.
     seed: root of the draws; a negative depends on it, its row and its place.
-    right: the texts that are right for a row and thus no negatives.
+    right: row -> the texts that are right for it and thus no negatives; None:
+      its responses.
 
   Raises:
     ValueError: a kind that no rule makes, fewer than two rows, a row without a
@@ -81,37 +82,51 @@ def contrasted(
   silent = [row.id for row in rows if not row.responses]
   if silent:
     raise ValueError(f"row {silent[0]!r} has no response, expected the chosen")
-  out = []
+  said = [_texts(row) for row in rows]
+  chosen, out = [texts[0] for texts in said], []
   for at, row in enumerate(rows):
     rng = random.Random(repr((seed, row.id, at)))
-    wrong = _wrong(row, rows, kinds, lexicon, right(row), rng)
-    both = (row.responses[0], wrong.text)
+    rights = right(row) if right else said[at]
+    wrong = _wrong(row.id, chosen[at], chosen, kinds, lexicon, rights, rng)
+    both = (chosen[at], wrong.text)
     out.append(
       dataclasses.replace(row, responses=both, kinds=("", str(wrong.kind)))
     )
   return out
 
 
+def _texts(row: Row) -> list[str]:
+  """Returns a row's responses; ValueError for one of several turns."""
+  texts = [said for said in row.responses if isinstance(said, str)]
+  if len(texts) != len(row.responses):
+    raise ValueError(
+      f"row {row.id!r} has a response of several turns, expected texts: what is"
+      " wrong by a word is made of a text"
+    )
+  return texts
+
+
 def _wrong(
-  row: Row,
-  rows: Sequence[Row],
+  id: str,
+  text: str,
+  others: Sequence[str],
   kinds: Sequence[Kind],
   lexicon: Lexicon,
   right: Sequence[str],
   rng: random.Random,
 ) -> Negative:
   """Returns a negative of the first kind, in random order, that allows one."""
-  edits = negatives.minimal_edits(row.responses[0], lexicon)
+  edits = negatives.minimal_edits(text, lexicon)
   for kind in (*rng.sample(kinds, len(kinds)), Kind.OTHER_PICTURE):
     wrong = [
       one
-      for one in _candidates(kind, row.responses[0], rows, edits, rng)
-      if not any(negatives.same(one.text, text) for text in right)
+      for one in _candidates(kind, text, others, edits, rng)
+      if not any(negatives.same(one.text, other) for other in right)
     ]
     if wrong:
       return rng.choice(wrong)
   raise ValueError(
-    f"{row.id!r}: the responses of {_ATTEMPTS} other rows are right here, too;"
+    f"{id!r}: the responses of {_ATTEMPTS} other rows are right here, too;"
     " expected rows that differ"
   )
 
@@ -119,13 +134,13 @@ def _wrong(
 def _candidates(
   kind: Kind,
   text: str,
-  rows: Sequence[Row],
+  others: Sequence[str],
   edits: Sequence[Negative],
   rng: random.Random,
 ) -> Iterator[Negative]:
   if kind == Kind.OTHER_PICTURE:
     for _ in range(_ATTEMPTS):
-      yield Negative(rng.choice(rows).responses[0], kind)
+      yield Negative(rng.choice(others), kind)
   elif kind == Kind.NUMBER:
     yield from negatives.number_edits(text)
   elif kind in negatives.EASY:

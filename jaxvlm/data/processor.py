@@ -102,7 +102,7 @@ def _read(folder: pathlib.Path) -> tuple[pathlib.Path, Mapping[str, Any]]:
 
 def _check_supported(found: Mapping[str, Any]) -> None:
   """Raises ValueError for what would change pixels and is not done here."""
-  expected = {name: True for name in _ALWAYS}
+  expected: dict[str, Any] = {name: True for name in _ALWAYS}
   expected |= {name: False for name in _NEVER}
   expected["resample"] = _BICUBIC
   for name, value in expected.items():
@@ -183,7 +183,8 @@ def _three(
       f"{name} is {value!r}, expected three finite numbers"
       + (", all positive" if least > 0 else "")
     )
-  return tuple(float(v) for v in values)
+  red, green, blue = (float(v) for v in values)
+  return red, green, blue
 
 
 def _is_number(value: Any) -> bool:

@@ -96,16 +96,14 @@ def pad_prompts(
     pad_id: token of the padding.
   """
   n, s = mask.shape
-  out = Prompts(
-    tokens=np.full((n, s), pad_id, np.int32),
-    mask=mask,
-    positions=np.ones((len(encoded[0].positions), n, s), np.int32),
-    next_position=np.zeros(n, np.int32),
-  )
+  tokens = np.full((n, s), pad_id, np.int32)
+  positions = np.ones((len(encoded[0].positions), n, s), np.int32)
+  following = np.zeros(n, np.int32)
   for i, e in enumerate(encoded):
-    out.tokens[i, mask[i]] = e.tokens
-    out.positions[:, i, mask[i]] = e.positions
-    out.next_position[i] = e.next_position
+    tokens[i, mask[i]] = e.tokens
+    positions[:, i, mask[i]] = e.positions
+    following[i] = e.next_position
+  out = Prompts(tokens, mask, positions, following)
   if encoded[0].patches is None:
     return out
   return _with_pictures(out, encoded, patch_slots)
@@ -115,17 +113,20 @@ def _with_pictures(
   prompts: Prompts, encoded: Sequence[EncodedPrompt], patch_slots: int
 ) -> Prompts:
   n, s = prompts.mask.shape
-  values = encoded[0].patches.shape[1]
-  out = prompts._replace(
-    image_slots=np.full((n, s), -1, np.int32),
-    patches=np.zeros((n, patch_slots, values), np.float32),
-    patch_segments=np.full((n, patch_slots), -1, np.int32),
-    patch_positions=np.zeros((n, patch_slots, 2), np.int32),
-  )
+  values = np.shape(encoded[0].patches)[1]
+  image_slots = np.full((n, s), -1, np.int32)
+  patches = np.zeros((n, patch_slots, values), np.float32)
+  segments = np.full((n, patch_slots), -1, np.int32)
+  positions = np.zeros((n, patch_slots, 2), np.int32)
   for i, e in enumerate(encoded):
     slots = e.patch_count
-    out.image_slots[i, prompts.mask[i]] = e.image_slots
-    out.patches[i, :slots] = e.patches
-    out.patch_segments[i, :slots] = e.patch_segments
-    out.patch_positions[i, :slots] = e.patch_positions
-  return out
+    image_slots[i, prompts.mask[i]] = e.image_slots
+    patches[i, :slots] = e.patches
+    segments[i, :slots] = e.patch_segments
+    positions[i, :slots] = e.patch_positions
+  return prompts._replace(
+    image_slots=image_slots,
+    patches=patches,
+    patch_segments=segments,
+    patch_positions=positions,
+  )

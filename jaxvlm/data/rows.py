@@ -165,7 +165,9 @@ def grids_of(row: Row, chat: Chat, budget: PixelBudget) -> list[Grid]:
     FileNotFoundError, ValueError: a picture that cannot be read, or any where
       the model reads text only.
   """
-  if row.images and chat.layout is None:
+  if not row.images:
+    return []
+  if chat.layout is None:
     raise ValueError(
       f"the problem has {len(row.images)} picture(s) and the model reads text"
       " only, expected none: take a model with a vision tower, or problems"
@@ -269,13 +271,14 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   Raises:
     ValueError, FileNotFoundError: why it must be dropped.
   """
-  if not row.reference_text.strip():
+  if not (row.reference_text or "").strip():
     raise ValueError("the reference is empty: nothing to score an answer by")
   check_pair(row)
   grids = encoder.grids(row)
   chat = encoder.chat
   prompt = len(chat.prompt(row.question, grids, row.before))
-  patches = sum(layout.slots(chat.layout, grid) for grid in grids)
+  vision = chat.layout
+  patches = sum(layout.slots(vision, grid) for grid in grids) if vision else 0
   for text in row.responses:
     count = len(chat.reply(text)[0])
     if count > encoder.max_new_tokens:
@@ -318,7 +321,7 @@ def encode_prompt(row: Row, encoder: Encoder) -> EncodedPrompt:
   """
   chat = encoder.chat
   vision = chat.layout
-  if vision is None:
+  if vision is None or chat.image_token_id is None:
     encoder.grids(row)  # there are none, or it says so
     return lay_out_text(
       np.array(chat.prompt(row.question, (), row.before), np.int32)

@@ -93,7 +93,7 @@ def _picture(picture: Picture) -> tuple[object, ...]:
   if isinstance(picture, bytes):
     return (hashlib.sha256(picture).hexdigest(),)
   if isinstance(picture, np.ndarray):
-    content = hashlib.sha256(np.ascontiguousarray(picture)).hexdigest()
+    content = hashlib.sha256(picture.tobytes()).hexdigest()
     return picture.shape, str(picture.dtype), content
   try:
     state = os.stat(picture)

@@ -40,7 +40,7 @@ def parts_of(turns: Sequence[Turn], pictures: int) -> list[Parts]:
   split = [turn.text.split(PLACE) for turn in turns]
   places = sum(len(texts) - 1 for texts in split)
   if not places:
-    found = [(turn.text,) for turn in turns]
+    found: list[Parts] = [(turn.text,) for turn in turns]
     first = [turn.role for turn in turns].index("user")
     found[first] = (None,) * pictures + found[first]
     return found

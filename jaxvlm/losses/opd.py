@@ -120,7 +120,7 @@ def opd_policy_gradient_loss(
     advantages = jnp.full_like(gap, fixed_advantage)
   ratio = policy_ratio(logprobs - old)
   objective = ratio * advantages
-  if clip_low is not None:
+  if clip_low is not None and clip_high is not None:
     objective, _ = clipped_objective(ratio, advantages, clip_low, clip_high)
   losses = -keep(objective, mask)
   loss = weighted_mean(losses, mask.astype(jnp.float32), normalizer)

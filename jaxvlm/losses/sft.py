@@ -51,14 +51,14 @@ def sft_loss(
   smooth = not (
     isinstance(label_smoothing, int | float) and not label_smoothing
   )
-  if smooth and mean_vocab_logprobs is None:
-    raise ValueError(
-      f"label_smoothing is {label_smoothing} and mean_vocab_logprobs is None: "
-      "pass TokenStats.mean_logprobs"
-    )
   nll = -keep(logprobs, mask)
   losses = nll
   if smooth:
+    if mean_vocab_logprobs is None:
+      raise ValueError(
+        f"label_smoothing is {label_smoothing} and mean_vocab_logprobs is None:"
+        " pass TokenStats.mean_logprobs"
+      )
     uniform = -keep(mean_vocab_logprobs, mask)
     losses = (1.0 - label_smoothing) * nll + label_smoothing * uniform
   weights = mask.astype(jnp.float32)

@@ -223,7 +223,8 @@ def _as_in_prm(text: str) -> str:
   text = re.sub("- *", "-", text)
   text = _MIXED.sub(r"\1+\2", text).replace(" ", "")
   text = text.replace("{", "").replace("}", "").lower()
-  return str(int(_float(text.replace(",", "")))) if _is_integer(text) else text
+  whole = _float(text.replace(",", "")) if _is_integer(text) else None
+  return text if whole is None else str(int(whole))
 
 
 def _shown(text: str) -> str:
@@ -277,7 +278,7 @@ class _Latex:
     if name == "not":
       return {"=": "≠"}.get(self._next(), "")
     shows_itself = sign is not None and sign in "{}%$&#_"
-    return _SHOWN.get(name or sign, sign if shows_itself else "")
+    return _SHOWN.get(name or sign or "", sign if shows_itself else "")
 
   def _argument(self) -> str:
     while self._at < len(self._tokens) and self._tokens[self._at][0].isspace():

@@ -56,11 +56,14 @@ def normalize(extraction: str, question: Question) -> str | None:
   """
   if question.question_type == "multi_choice":
     return _choice(str(extraction).strip()[:_MOST], question.choices)
+  digits = question.precision
   try:
     if question.answer_type == "integer":
       return str(int(float(extraction)))
     if question.answer_type == "float":
-      return str(round(float(extraction), int(question.precision)))
+      if digits is None:
+        return None
+      return str(round(float(extraction), int(digits)))
   except (ValueError, TypeError, OverflowError):
     return None
   return str(extraction)

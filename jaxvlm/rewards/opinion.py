@@ -14,12 +14,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import IO, NamedTuple
 
 _TIMEOUT = 2.0  # seconds an answer may take
 _START = 30.0  # seconds the worker may take to import sympy
 _MEMORY_MB = 512
 _MAX_LENGTH = 2000
 _WORKER = (sys.executable, "-m", "jaxvlm.rewards.opinion_worker")
+
+
+class _Worker(NamedTuple):
+  process: subprocess.Popen[bytes]
+  questions: IO[bytes]
+  verdicts: IO[bytes]
 
 
 class SecondOpinion:
@@ -44,7 +51,7 @@ class SecondOpinion:
   ):
     self._timeout = timeout
     self._command = [*command, str(memory_mb)]
-    self._process: subprocess.Popen[bytes] | None = None
+    self._worker: _Worker | None = None
     self._unread = b""
     self._begin()
 
@@ -65,16 +72,15 @@ class SecondOpinion:
     """
     if max(len(prediction), len(answer)) > _MAX_LENGTH:
       return None
-    if self._process is None:
-      self._begin()
+    worker = self._worker or self._begin()
     asked = json.dumps([prediction, answer]) + "\n"
     try:
-      self._process.stdin.write(asked.encode())
-      self._process.stdin.flush()
+      worker.questions.write(asked.encode())
+      worker.questions.flush()
     except OSError:  # it has died
       self.close()
       return None
-    found = self._line(self._timeout)
+    found = self._line(worker, self._timeout)
     if found is None:
       self.close()  # begun again when it is asked next
       return None
@@ -82,22 +88,25 @@ class SecondOpinion:
 
   def close(self) -> None:
     """Ends the worker, whatever it is doing."""
-    if self._process is None:
+    if self._worker is None:
       return
-    self._process.kill()
-    self._process.wait()
-    self._process.stdin.close()
-    self._process.stdout.close()
-    self._process, self._unread = None, b""
+    self._worker.process.kill()
+    self._worker.process.wait()
+    self._worker.questions.close()
+    self._worker.verdicts.close()
+    self._worker, self._unread = None, b""
 
-  def _begin(self) -> None:
-    self._process = subprocess.Popen(
+  def _begin(self) -> _Worker:
+    process = subprocess.Popen(
       self._command,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
     )
-    said = self._line(_START)
+    assert process.stdin and process.stdout  # both are pipes
+    worker = _Worker(process, process.stdin, process.stdout)
+    self._worker = worker
+    said = self._line(worker, _START)
     if said != b"ready":
       self.close()
       if said == b"absent":
@@ -109,10 +118,11 @@ class SecondOpinion:
         f"the worker {' '.join(self._command)[:80]} said {said!r} within"
         f" {_START} s, expected 'ready'"
       )
+    return worker
 
-  def _line(self, seconds: float) -> bytes | None:
+  def _line(self, worker: _Worker, seconds: float) -> bytes | None:
     """Returns the next line, None if none comes in time."""
-    stream, end = self._process.stdout.fileno(), time.monotonic() + seconds
+    stream, end = worker.verdicts.fileno(), time.monotonic() + seconds
     while b"\n" not in self._unread:
       left = max(0.0, end - time.monotonic())
       if not select.select([stream], [], [], left)[0]:

@@ -126,7 +126,7 @@ class _State(NamedTuple):
   lanes: Lanes
   assignment: Assignment
   own: Any
-  own_length: Array
+  own_length: Array | None
   out: Samples
 
 
@@ -173,7 +173,7 @@ def make_refill(
     policy = make_policy(model, params, rules.vocab_size)
     last, pool = policy.prefill(prompts)
     keys = completion_keys(key, prompt_ids, group)
-    out = earlier or empty_samples(keys.shape, rules.max_new_tokens)
+    out = earlier or empty_samples(shape[:2], rules.max_new_tokens)
     job = _Job(policy, last, pool, keys, slots, rules, earlier is not None)
     out = out._replace(
       tokens=jnp.where(out.mask, out.tokens, rules.pad_id),

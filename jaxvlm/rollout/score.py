@@ -1,6 +1,7 @@
 """Statistics of given completions under any parameter tree."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -28,7 +29,7 @@ def statistics(
     temperature: divides the logits.
     teacher: (functions, parameters) to measure divergences from.
   """
-  extra = {}
+  extra: dict[str, Any] = {}
   if teacher is not None:
     teach, frozen = teacher
     extra = {

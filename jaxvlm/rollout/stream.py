@@ -39,7 +39,7 @@ def stream(
   params: Params,
   prompts: Prompts,
   key: Array,
-  prompt_ids: Array,
+  prompt_ids: Array | np.ndarray,
   *,
   group: int,
   steps: int = 4,

@@ -39,7 +39,7 @@ class Checked:
   def __call__(
     self, responses: Sequence[str], rows: Sequence[Row]
   ) -> dict[str, list[float]]:
-    found = dict(scores(responses, rows))
+    found = {k: list(v) for k, v in scores(responses, rows).items()}
     found["disagreement"] = [
       self._disagreement(final.final_answer(response), row, bool(right))
       for response, row, right in zip(

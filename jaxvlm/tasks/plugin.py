@@ -79,6 +79,8 @@ def find(spec: str) -> Callable[..., Any]:
 def version(function: Callable[..., Any]) -> str:
   """Returns a digest of the file that a function stands in."""
   file = inspect.getsourcefile(inspect.unwrap(function))
+  if file is None:
+    raise ValueError(f"{function!r} stands in no file: write it into one")
   return hashlib.sha256(pathlib.Path(file).read_bytes()).hexdigest()
 
 
@@ -131,6 +133,8 @@ def _module(place: str) -> Any:
   if place.endswith(".py"):
     path = pathlib.Path(place).expanduser()
     spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+      raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

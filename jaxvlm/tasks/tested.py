@@ -46,7 +46,8 @@ class Passes:
 
 def doubled(scores: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
   """Returns the scores with a reward of 2 for a program that passes."""
-  return {**scores, "reward": [PASSED * r for r in scores["reward"]]}
+  kept = {name: list(values) for name, values in scores.items()}
+  return {**kept, "reward": [PASSED * r for r in scores["reward"]]}
 
 
 answer = code.program_name

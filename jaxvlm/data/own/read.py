@@ -96,7 +96,7 @@ def read(
       continue
     rows.update((row.id, row) for row in made)
     carrying.update(_carried(example))
-  if not rows:
+  if not rows or chosen is None:
     why = dropped[0] if dropped else (str(path), "there is no record")
     raise ValueError(
       f"none of {count} records of {path} can be used; the first, {why[0]}:"

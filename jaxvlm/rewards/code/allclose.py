@@ -24,8 +24,13 @@ def allclose(a: Any, b: Any, rtol: float = 1e-05, atol: float = 1e-08) -> bool:
 def module() -> types.ModuleType:
   """Returns what `import numpy` gives to tests."""
   made = types.ModuleType("numpy")
-  made.ndarray, made.allclose, made.isclose = ndarray, allclose, allclose
-  made.float32, made.float64, made.inf, made.nan = (
-    ndarray, ndarray, float("inf"), float("nan"),
-  )  # fmt: skip
+  made.__dict__.update(
+    ndarray=ndarray,
+    allclose=allclose,
+    isclose=allclose,
+    float32=ndarray,
+    float64=ndarray,
+    inf=float("inf"),
+    nan=float("nan"),
+  )
   return made

@@ -14,7 +14,7 @@ _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32 = 0x40000000
 # Linux, arch/x86/entry/syscalls/syscall_64.tbl and asm-generic/unistd.h.
 # (x86_64, aarch64); None where the architecture has no such call.
-_REFUSED: dict[str, tuple[int | None, int]] = {
+_REFUSED: dict[str, tuple[int | None, int | None]] = {
   "accept": (43, 202),
   "accept4": (288, 242),
   "acct": (163, 89),
