@@ -50,6 +50,7 @@ setuptools.setup(
       "pytest-xdist>=3.6",
       "hypothesis>=6.130",
       "ruff>=0.14",
+      "mypy>=1.18",
       "torch==2.13.0",
       "equinox>=0.13",
       "pyarrow>=20",

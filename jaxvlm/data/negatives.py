@@ -157,7 +157,7 @@ def _near(number: str) -> Iterator[str]:
     if 0 <= digit <= 9:
       yield f"{number[:-1]}{digit}"
   for at in range(len(number) - 1):
-    first, second = number[at : at + 2]
+    first, second = number[at], number[at + 1]
     swapped = f"{number[:at]}{second}{first}{number[at + 2 :]}"
     # 30 read backwards is no number that one writes.
     if first != second and "." not in (first, second) and swapped[0] != "0":

@@ -128,7 +128,8 @@ def said(content: Any) -> tuple[str, list[Any]]:
     raise ValueError(
       f"content is {short(content)}, expected a text or a list of parts"
     )
-  text, images = "", []
+  text = ""
+  images: list[Any] = []
   for part in content:
     # Columns of parquet hold every field of every part, null where absent.
     part = {"type": "text", "text": part} if isinstance(part, str) else part

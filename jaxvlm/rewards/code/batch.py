@@ -40,7 +40,9 @@ class Batch:
     """
     self._tasks, self._timeout_s = tasks, timeout_s
     self._waiting = collections.deque(range(len(tasks)))
-    self._held = [collections.deque() for _ in range(workers)]
+    self._held: list[collections.deque[int]] = [
+      collections.deque() for _ in range(workers)
+    ]
     # When the first task that a worker holds must have been answered.
     self._due = [0.0] * workers
     self._answers: dict[int, Verdict] = {}

@@ -50,10 +50,10 @@ def _put(value: Any, out: bytearray, depth: int) -> None:
   if write := _ATOMS.get(kind):
     tag, data = write(value)
     out += tag + _LENGTH.pack(len(data)) + data
-  elif tag := _GROUPS.get(kind):
+  elif group := _GROUPS.get(kind):
     pairs = issubclass(kind, dict)
     items = list(value.items() if pairs else value)
-    out += tag + _LENGTH.pack(len(items))
+    out += group + _LENGTH.pack(len(items))
     for item in items:
       for part in item if pairs else (item,):
         _put(part, out, depth + 1)
@@ -198,6 +198,7 @@ _MAKE: dict[bytes, Callable[[Any], Any]] = {
   b"I": iter,
 }
 _PAIRS = (b"d", b"C", b"O")
+_EMPTY: tuple[Any, ...] = ([], (), set(), "", {}, range(1), b"")
 _ITERATORS = frozenset(
   [
     types.GeneratorType,
@@ -206,7 +207,7 @@ _ITERATORS = frozenset(
     zip,
     enumerate,
     reversed,
-    *(type(iter(v)) for v in ([], (), set(), "", {}, range(1), b"")),
+    *(type(iter(v)) for v in _EMPTY),
     type(reversed([])),
   ]
 )

@@ -106,8 +106,8 @@ def build(machine: str | None = None) -> bytes | None:
   if machine not in _ARCH:
     return None
   column = list(_ARCH).index(machine)
-  numbers = [row[column] for row in _REFUSED.values()]
-  numbers = [number for number in numbers if number is not None]
+  rows = _REFUSED.values()
+  numbers = [number for row in rows if (number := row[column]) is not None]
   tests = [
     (_AT_LEAST, _X32, "refuse"),
     (_EQUAL, _CLONE3, "absent"),

@@ -98,7 +98,8 @@ class Ended(NamedTuple):
     """Reads what `pack` wrote."""
     size = struct.calcsize("<d?B")
     found = checker.Found.unpack(data[size:]) if data[size:] else None
-    return cls(*struct.unpack("<d?B", data[:size]), found)
+    seconds, timed_out, signal = struct.unpack("<d?B", data[:size])
+    return cls(seconds, timed_out, signal, found)
 
 
 class _Left(Exception):
@@ -238,7 +239,7 @@ class _Bench:
     near, far = (side.detach() for side in socket.socketpair())
     pid = walls.start(self._walls, job.limits, _serve, (program, near))
     os.close(near)
-    judge = self._judge or Judge(self._walls, job.limits)
+    judge: Judge | None = self._judge or Judge(self._walls, job.limits)
     judge.ask(tests, far)
     os.close(far)
     late = self._wait(judge.fileno(), end)

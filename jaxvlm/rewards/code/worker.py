@@ -82,8 +82,8 @@ class Worker:
     if not said:
       raise Unavailable("the sandbox's process ended while it was starting")
     walls = json.loads(said)
-    if error := walls.get("error"):
-      raise Unavailable(error)
+    if refused := walls.get("error"):
+      raise Unavailable(refused)
     self._socket.settimeout(None)
     return walls
 
