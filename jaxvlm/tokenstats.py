@@ -149,7 +149,7 @@ class _Constants(NamedTuple):
 class _Static(NamedTuple):
   """What compilation depends on: the number of chunks, what is asked."""
 
-  count: int
+  chunks: int
   divergences: Divergences
 
 
@@ -197,10 +197,10 @@ def _forward(hidden, head, temperature, constants, static):
 
   def one(j):
     z, t = _logits(hidden, head, temperature, constants, static, j)
-    targets = _take(constants.targets, j, constants.order, static.count)
+    targets = _take(constants.targets, j, constants.order, static.chunks)
     return *measure(z, targets, t, static.divergences), (z, t)
 
-  if static.count == 1:
+  if static.chunks == 1:
     return one(0)
   like = jax.eval_shape(lambda: one(0)[:2])
   tokens = constants.keep.shape
@@ -208,7 +208,7 @@ def _forward(hidden, head, temperature, constants, static):
 
   def body(j, carry):
     return jax.tree.map(
-      lambda x, new: _put(x, new, j, constants.order, static.count),
+      lambda x, new: _put(x, new, j, constants.order, static.chunks),
       carry,
       one(j)[:2],
     )
@@ -218,10 +218,10 @@ def _forward(hidden, head, temperature, constants, static):
 
 def _logits(hidden, head, temperature, constants, static, j):
   """Returns f32[size, V] logits of chunk j, and the teacher's or None."""
-  keep = _take(constants.keep, j, constants.order, static.count)
+  keep = _take(constants.keep, j, constants.order, static.chunks)
 
   def product(x, w):
-    x = _take(x, j, constants.order, static.count)
+    x = _take(x, j, constants.order, static.chunks)
     x = headlayout.laid_out(
       jnp.where(keep[:, None], x, 0), headlayout.TOKENS, ()
     )
@@ -300,7 +300,7 @@ def _stats_bwd(static, residuals, cotangents):
 
   def body(j, sums):
     take = functools.partial(
-      _take, j=j, order=constants.order, count=static.count
+      _take, j=j, order=constants.order, count=static.chunks
     )
     z, t = logits or _logits(hidden, head, temperature, constants, static, j)
     dz = pull_back(
@@ -330,10 +330,10 @@ def _stats_bwd(static, residuals, cotangents):
       # Summed over words, and back to the devices that asked.
       x = headlayout.laid_out(x, headlayout.TOKENS + headlayout.WIDTH, ())
       x = jnp.where(keep, x, 0).astype(hidden.dtype)
-      d_hidden = _put(d_hidden, x, j, constants.order, static.count)
+      d_hidden = _put(d_hidden, x, j, constants.order, static.chunks)
     return _Each(d_hidden, d_head, d_temperature)
 
-  if static.count == 1:
+  if static.chunks == 1:
     sums = body(0, start)
   else:
     sums = jax.lax.fori_loop(0, constants.rounds, body, start)

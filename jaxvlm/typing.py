@@ -11,13 +11,13 @@ same tuples with NumPy arrays.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
   import jax
   import numpy as np
 
-  Array = jax.Array | np.ndarray
+  Array: TypeAlias = jax.Array | np.ndarray
 
 PyTree = Any
 Params = PyTree

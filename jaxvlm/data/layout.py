@@ -107,10 +107,10 @@ def _arrange_frame(layout: VisionLayout, h: int, w: int) -> Arrangement:
   merge, units = layout.merge, layout.window_units
   rows, cols = h // merge, w // merge
   window_rows, window_cols = -(-rows // units), -(-cols // units)
-  token = np.full((window_rows * units, window_cols * units), -1, np.int32)
-  token[:rows, :cols] = np.arange(rows * cols).reshape(rows, cols)
-  token = token.reshape(window_rows, units, window_cols, units)
-  token = token.transpose(0, 2, 1, 3).reshape(-1)  # [M] by window
+  frame = np.full((window_rows * units, window_cols * units), -1, np.int32)
+  frame[:rows, :cols] = np.arange(rows * cols).reshape(rows, cols)
+  windows = frame.reshape(window_rows, units, window_cols, units)
+  token = windows.transpose(0, 2, 1, 3).reshape(-1)  # [M] by window
   sub = np.arange(merge * merge, dtype=np.int32)
   full = token[:, None] >= 0
   source = np.where(full, token[:, None] * merge * merge + sub, -1)

@@ -59,7 +59,8 @@ def _epoch(plan: Plan, epoch: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns (rows [steps, N], bucket [steps]) of one epoch."""
   rng = np.random.default_rng((plan.seed, 0, epoch))
   bucket_of = np.array(plan.buckets)
-  batches, buckets = [], []
+  batches: list[np.ndarray] = []
+  buckets: list[int] = []
   waiting = np.zeros(0, np.int64)
   names = np.unique(bucket_of)
   for name in names:

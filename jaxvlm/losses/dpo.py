@@ -108,7 +108,7 @@ def dpo_loss(
   Raises:
     ValueError: shapes that differ, β <= 0, a mask that is not boolean.
   """
-  shifts = _shifts(
+  won, lost, mask = _shifts(
     chosen_logprobs,
     rejected_logprobs,
     ref_chosen_logprobs,
@@ -116,7 +116,9 @@ def dpo_loss(
     beta,
     mask,
   )
-  return _preference_loss("loss/dpo", *shifts, 1.0, beta, 0.0, normalizer)
+  return _preference_loss(
+    "loss/dpo", won, lost, mask, 1.0, beta, 0.0, normalizer
+  )
 
 
 def cw_dpo_loss(
@@ -227,7 +229,7 @@ def focal_dpo_loss(
     ValueError: shapes that differ, β <= 0, γ < 0, a mask that is not boolean.
   """
   check_range(0, float("inf"), gamma=gamma)
-  shifts = _shifts(
+  won, lost, mask = _shifts(
     chosen_logprobs,
     rejected_logprobs,
     ref_chosen_logprobs,
@@ -236,7 +238,7 @@ def focal_dpo_loss(
     mask,
   )
   return _preference_loss(
-    "loss/focal_dpo", *shifts, 1.0, beta, gamma, normalizer
+    "loss/focal_dpo", won, lost, mask, 1.0, beta, gamma, normalizer
   )
 
 

@@ -223,8 +223,8 @@ def _as_in_prm(text: str) -> str:
   text = re.sub("- *", "-", text)
   text = _MIXED.sub(r"\1+\2", text).replace(" ", "")
   text = text.replace("{", "").replace("}", "").lower()
-  whole = _float(text.replace(",", "")) if _is_integer(text) else None
-  return text if whole is None else str(int(whole))
+  value = _float(text.replace(",", "")) if _is_integer(text) else None
+  return text if value is None else str(int(value))
 
 
 def _shown(text: str) -> str:

@@ -48,8 +48,8 @@ def _shown(ids: Iterable[int], chat: Chat) -> str:
   names = {id: name for name, id in chat.tokenizer.get_added_vocab().items()}
   spelled = re.compile("|".join(map(re.escape, names.values())) or "(?!)")
   out = ""
-  for control, run in itertools.groupby(ids, key=names.get):
-    run = list(run)
+  for control, group in itertools.groupby(ids, key=names.get):
+    run = list(group)
     if control is None:
       text = chat.tokenizer.decode(run)
       out += spelled.sub(lambda match: f"{match[0]}(text)", text)

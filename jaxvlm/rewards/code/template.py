@@ -239,15 +239,15 @@ class _Bench:
     near, far = (side.detach() for side in socket.socketpair())
     pid = walls.start(self._walls, job.limits, _serve, (program, near))
     os.close(near)
-    judge: Judge | None = self._judge or Judge(self._walls, job.limits)
+    judge = self._judge or Judge(self._walls, job.limits)
     judge.ask(tests, far)
     os.close(far)
     late = self._wait(judge.fileno(), end)
     found = judge.report() if late is False else None
-    if found is None or judge.spent:
+    used_up = found is None or judge.spent
+    if used_up:
       judge.close()
-      judge = None
-    self._judge = judge
+    self._judge = None if used_up else judge
     return pid, late, found
 
   def _together(
