@@ -115,7 +115,7 @@ def make_rules(
   return Decoding(sampling, max_new_tokens, pad_id, ends)
 
 
-def need(ok: bool, name: str, found: int) -> None:
+def need(ok: bool, name: str, found: int | None) -> None:
   """Raises ValueError unless a size is positive."""
   if not ok:
     raise ValueError(f"generate: {name} is {found}, expected at least 1")
