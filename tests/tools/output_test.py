@@ -49,11 +49,9 @@ def test_whatever_a_command_finds_becomes_json():
 @pytest.fixture
 def flag():
   """The flag, which the tests of a command may have defined already."""
-  with flagsaver.flagsaver():
-    defined = "json" in flags.FLAGS
-    yield flags.FLAGS["json"] if defined else output.define_json()
-  if not defined:
-    delattr(flags.FLAGS, "json")
+  with flagsaver.flagsaver():  # takes back what is defined inside
+    known = "json" in flags.FLAGS
+    yield flags.FLAGS["json"] if known else output.define_json()
 
 
 @pytest.mark.parametrize("where", ["", "-", "new/result.json"])
