@@ -35,6 +35,7 @@ _KEEP = flags.DEFINE_bool(
 _PLAN = (sys.executable, "-m", "jaxvlm.tools.main", "plan")
 
 
+@program.on_interrupt("finished cells are kept, the same command goes on")
 def main() -> None:
   work = pathlib.Path(_WORK.value)
   work.mkdir(parents=True, exist_ok=True)

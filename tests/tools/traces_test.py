@@ -1,5 +1,6 @@
 """A teacher's traces: right answers become rows to learn from."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,11 +11,13 @@ from PIL import Image
 from jaxvlm.data import diagrams, own
 from jaxvlm.data.rows import Encoder, Row
 from jaxvlm.data.turns import Turn
+from jaxvlm.eval.drawn import Drawn
 from jaxvlm.rewards import final
 from jaxvlm.sampling import Sampling
 from jaxvlm.tools import folder as folders
 from jaxvlm.tools import shapes, traces
 from jaxvlm.tools.traces import Answer, Kept
+from tests.eval import harness_test
 
 
 def row(name, **fields):
@@ -62,6 +65,20 @@ def test_right_answers_are_written_once(tmp_path):
     traces.write(out, answers[:1])
 
 
+def test_what_was_drawn_is_kept_part_by_part(tmp_path):
+  problems = harness_test.problem_set()
+  parts = traces.Parts(tmp_path / "answers", {"seed": 0})
+  one = Drawn("seven", 2, True, np.float32(0.5), np.float32(1))
+  parts.of(0, problems).add({(0, 0): [one]})
+  assert parts.of(0, problems).found == {(0, 0): [one]}
+  assert parts.of(1, problems).found == {}
+  # Of other settings, or other problems, nothing counts.
+  other = dataclasses.replace(problems, digest="another")
+  assert parts.of(0, other).found == {}
+  parts.of(0, problems).add({(0, 0): [one]})
+  assert parts._replace(drawn_with={"seed": 1}).of(0, problems).found == {}
+
+
 @pytest.mark.slow
 def test_the_shipped_teacher_writes_traces(tmp_path):
   records = []
@@ -84,6 +101,7 @@ def test_the_shipped_teacher_writes_traces(tmp_path):
   encoder = Encoder(
     teacher.chat, budget, shapes.buckets_for(rows, teacher.chat, budget), 44
   )
+  log = traces.Parts(tmp_path / "answers", {"seed": 0})
   answers = traces.draw(
     rows,
     encoder,
@@ -91,8 +109,17 @@ def test_the_shipped_teacher_writes_traces(tmp_path):
     teacher.params,
     jax.random.key(0),
     batch=6,
+    log=log,
   )
   assert len(answers) == 24
+
+  def never(*_):
+    raise AssertionError("an answer that is kept was drawn again")
+
+  kept = traces.draw(
+    rows, encoder, never, None, jax.random.key(0), batch=6, log=log
+  )
+  assert kept == answers
   kept = traces.write(out, answers, most=4)
   assert kept.rows >= 3  # it solves most of them
   for taught in own.read(out, own.answered).rows:
