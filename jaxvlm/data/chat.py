@@ -163,7 +163,8 @@ class Chat:
     the model writes them. Special tokens and those that are spelled as such
     (`<|fim_prefix|>`) are text.
     """
-    added, ids = self.tokenizer.get_added_vocab(), []
+    added = self.tokenizer.get_added_vocab()
+    ids: list[int] = []
     for number, piece in enumerate(re.split(f"({self._own})", text)):
       own = number % 2  # between the pieces stands what the pattern found
       ids += [added[piece]] if own else self._encode(piece)

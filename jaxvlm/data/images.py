@@ -259,7 +259,7 @@ def _exif_stands_behind_the_pixels(image: ImageFile.ImageFile) -> bool:
   return found
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: ImageFile.ImageFile) -> int:
   """Returns the EXIF orientation that Pillow would apply, 1 if none."""
   late = image.format == "PNG" and _exif_stands_behind_the_pixels(image)
   # `PngImageFile.getexif` decodes every picture that has no EXIF in front.

@@ -106,14 +106,17 @@ def pad_prompts(
   out = Prompts(tokens, mask, positions, following)
   if encoded[0].patches is None:
     return out
-  return _with_pictures(out, encoded, patch_slots)
+  values = encoded[0].patches.shape[1]
+  return _with_pictures(out, encoded, patch_slots, values)
 
 
 def _with_pictures(
-  prompts: Prompts, encoded: Sequence[EncodedPrompt], patch_slots: int
+  prompts: Prompts,
+  encoded: Sequence[EncodedPrompt],
+  patch_slots: int,
+  values: int,
 ) -> Prompts:
   n, s = prompts.mask.shape
-  values = np.shape(encoded[0].patches)[1]
   image_slots = np.full((n, s), -1, np.int32)
   patches = np.zeros((n, patch_slots, values), np.float32)
   segments = np.full((n, patch_slots), -1, np.int32)
