@@ -194,7 +194,7 @@ TEACHER = NanoConfig(
   steps=1800,
   optimizer=_optimizer(2.5e-3, 1800),
 )
-# It sees, and captions poorly: half of what it has read is wrong in one to
+# It sees, and captions poorly: a third of what it has read is wrong in one to
 # three words. What is left to learn is to say what it sees.
 SCENE_BASE = NanoConfig(
   name="nano-scenes",
@@ -202,10 +202,10 @@ SCENE_BASE = NanoConfig(
   sizes={"width": 96, "heads": 4, "layers": 4, "vision_width": 64},
   world=SCENES,
   rows=SceneRows(
-    scenes.PRETRAIN, range(32 * 1500), Careless(1 / 2, texts=2, seed=3)
+    scenes.PRETRAIN, range(32 * 1500), Careless(1 / 3, texts=2, seed=3)
   ),
-  corpus="2 captions a picture, of both wordings; half of them wrong in one to"
-  " three words",
+  corpus="2 captions a picture, of both wordings; a third of them wrong in one"
+  " to three words",
   prompts=32,
   steps=1500,
   optimizer=_optimizer(3e-3, 1500),

@@ -26,6 +26,7 @@ from jaxvlm.data.scenes.meaning import (
 
 REFERENCES = 6  # captions of a picture that scores compare with
 
+_ALONE = 0.3  # share of pictures with one thing
 _SHARES = 8  # one content in so many belongs to each held-out share
 _TRAINING = None  # the contents that no other split takes
 
@@ -38,14 +39,18 @@ class Split:
     name: the split's name.
     block: the split owns the seeds from block·2⁴⁰ to (block + 1)·2⁴⁰ - 1.
     share: of the hash of contents: 0 validation, 1 tuning, None all others.
+    alone: share of pictures with one thing.
   """
 
   name: str
   block: int
   share: int | None
+  alone: float = _ALONE
 
 
-PRETRAIN = Split("pretrain", 1, _TRAINING)
+# What a color or a shape is can be learned where one thing is: of two, a
+# caption may name either one first.
+PRETRAIN = Split("pretrain", 1, _TRAINING, alone=0.7)
 TRAIN = Split("train", 2, _TRAINING)
 TUNING = Split("tuning", 3, 1)
 VALIDATION = Split("validation", 4, 0)
@@ -60,7 +65,7 @@ class Scene:
     meaning: what is there.
     references: `REFERENCES` different captions, of all wordings in turn.
     image: u8[112, 112, 3], read-only.
-    seed: `generate(seed)` gives this scene again.
+    seed: `generate` gives this scene again.
   """
 
   meaning: Meaning
@@ -69,10 +74,15 @@ class Scene:
   seed: int
 
 
-def generate(seed: int) -> Scene:
-  """Returns the scene of this seed, always the same."""
+def generate(seed: int, alone: float = _ALONE) -> Scene:
+  """Returns the scene of this seed, always the same.
+
+  Args:
+    seed: any integer.
+    alone: chance that one thing is there.
+  """
   rng = random.Random(seed)
-  meaning = _pose(rng)
+  meaning = _pose(rng, alone)
   image = drawing.draw(meaning, rng)
   references = wording.captions(meaning, REFERENCES, rng)
   return Scene(meaning, references, image, seed)
@@ -89,14 +99,14 @@ def sample(split: Split, index: int) -> Scene:
     ValueError: if the index lies outside the split's block of seeds.
   """
   seed = seeds.first(split.name, split.block, index)
-  while _share(_pose(random.Random(seed))) != split.share:
+  while _share(_pose(random.Random(seed), split.alone)) != split.share:
     seed += 1
-  return generate(seed)
+  return generate(seed, split.alone)
 
 
-def _pose(rng: random.Random) -> Meaning:
+def _pose(rng: random.Random, alone: float) -> Meaning:
   background = rng.choice(BACKGROUNDS)
-  if rng.random() < 0.3:
+  if rng.random() < alone:
     thing = _thing(rng, MOST_OBJECTS)
     return Meaning((thing,), None, background)
   first = _thing(rng, MOST_OBJECTS - 1)
