@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ import numpy as np
 from jax._src import distributed as _service
 from jax.experimental import multihost_utils
 
+from jaxvlm import bars
 from jaxvlm.typing import PyTree
 
 
@@ -202,6 +203,13 @@ def _reach(config: DistributedConfig) -> None:
 def is_writer() -> bool:
   """Returns whether this process writes logs, reports and manifests."""
   return jax.process_index() == 0
+
+
+def bar(items: Iterable, desc: str) -> Iterable:
+  """Returns a bar over items that process 0 shows, where they take long."""
+  return bars.bar(
+    items, desc, show=is_writer(), delay=bars.PATIENCE, leave=False
+  )
 
 
 def any_process(flag: bool) -> bool:

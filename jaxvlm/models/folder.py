@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxvlm import bars, digests, distributed, jsonfile, sharding
+from jaxvlm import digests, distributed, jsonfile, sharding
 from jaxvlm.models import config_json, names
 from jaxvlm.models.family import Family
 from jaxvlm.typing import Params
@@ -111,18 +111,7 @@ def stream_sharded(
   )
   return config, (
     (entry.path, _assemble(entry, slices, places[entry.path], dtype))
-    for entry, slices in _bar(entries, f"read {pathlib.Path(path).name}")
-  )
-
-
-def _bar(items: Iterable, what: str) -> Iterable:
-  """Returns a bar over parameters, of one process, where it takes long."""
-  return bars.bar(
-    items,
-    what,
-    show=distributed.is_writer(),
-    delay=bars.PATIENCE,
-    leave=False,
+    for entry, slices in distributed.bar(entries, f"read {path}")
   )
 
 
@@ -378,7 +367,7 @@ def save_pretrained(
   written: list[dict[str, int]] = []
   shard: dict[str, np.ndarray] = {}
   tensors = names.state_dict(family.naming(config), params)
-  for name, value in _bar(tensors, f"write {folder.name}"):
+  for name, value in distributed.bar(tensors, f"write {folder.name}"):
     size = sum(x.nbytes for x in shard.values())
     if shard and size + value.nbytes > shard_bytes:
       written.append(_write_shard(folder, len(written), shard))
