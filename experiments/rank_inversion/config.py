@@ -122,7 +122,7 @@ def laptop() -> StudyConfig:
   )
   grpo = _dapo(steps=60, prompts=16, optimizer=_constant(3e-4))
   return StudyConfig(
-    **_stages(sft, grpo), evaluation=EvaluationConfig(every=10, prompts=40)
+    **_stages(sft, grpo), evaluation=EvaluationConfig(every=20, prompts=40)
   )
 
 
