@@ -62,11 +62,15 @@ class Batch(NamedTuple):
     prompts: Prompts of N rows.
     tokens: i32[N, G, T] completion tokens, right-padded.
     mask: bool[N, G, T] the tokens that count.
+    segments: i32[N, T], with G = 1, of packed rows: 0 is what stands behind
+      the prompt; 1, 2, … are rows that stand in the completion whole and read
+      neither the prompt nor one another. None: all is the prompt's.
   """
 
   prompts: Prompts
   tokens: Array
   mask: Array
+  segments: Array | None = None
 
 
 class Model(NamedTuple):

@@ -11,20 +11,44 @@ from jaxvlm.typing import Prompts
 
 
 class EncodedPrompt(NamedTuple):
-  """One prompt before padding; fields as in `jaxvlm.typing.Prompts`."""
+  """One prompt before padding.
+
+  Attributes:
+    tokens, positions, next_position, image_slots, patch_segments,
+      patch_positions: as in `jaxvlm.typing.Prompts`.
+    pixels: f32[n, C] patches in the order in which they were read. They are
+      many megabytes, and are brought into that of their slots only when they
+      are put into a batch.
+    source: i32[P] which of them stands in a slot, -1 for an empty one; None:
+      one after the other.
+  """
 
   tokens: np.ndarray
   positions: np.ndarray
   next_position: int
   image_slots: np.ndarray | None = None
-  patches: np.ndarray | None = None
+  pixels: np.ndarray | None = None
   patch_segments: np.ndarray | None = None
   patch_positions: np.ndarray | None = None
+  source: np.ndarray | None = None
 
   @property
   def patch_count(self) -> int:
     """Patch slots that the pictures take."""
-    return 0 if self.patches is None else len(self.patches)
+    return 0 if self.patch_segments is None else len(self.patch_segments)
+
+  def put_patches(self, out: np.ndarray) -> None:
+    """Writes the patches into the first slots of `out` f32[slots, C]."""
+    if self.pixels is None:
+      return
+    there = out[: self.patch_count]
+    if self.source is None:
+      there[...] = self.pixels
+      return
+    index = np.maximum(self.source, 0)
+    # Checked indices would be buffered: another copy of everything.
+    np.take(self.pixels, index, axis=0, out=there, mode="clip")
+    there[self.source < 0] = 0
 
   @property
   def image_tokens(self) -> int:
@@ -63,21 +87,18 @@ def lay_out(
   )
   slots = np.full(len(tokens), -1, np.int32)
   slots[tokens == image_token_id] = arranged.merged_slots
+  every = np.zeros((0, vision.patch_values), np.float32)
   if pixels:
     every = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
-    patches = np.take(every, np.maximum(arranged.source, 0), axis=0)
-    patches[arranged.source < 0] = 0
-  else:
-    shape = len(arranged.source), vision.patch_values
-    patches = np.zeros(shape, np.float32)
   return EncodedPrompt(
     tokens,
     positions,
     next_position,
     slots,
-    patches,
+    every,
     arranged.segments,
     arranged.positions,
+    arranged.source if pixels else None,
   )
 
 
@@ -104,9 +125,9 @@ def pad_prompts(
     positions[:, i, mask[i]] = e.positions
     following[i] = e.next_position
   out = Prompts(tokens, mask, positions, following)
-  if encoded[0].patches is None:
+  if encoded[0].pixels is None:
     return out
-  values = encoded[0].patches.shape[1]
+  values = encoded[0].pixels.shape[1]
   return _with_pictures(out, encoded, patch_slots, values)
 
 
@@ -124,7 +145,7 @@ def _with_pictures(
   for i, e in enumerate(encoded):
     slots = e.patch_count
     image_slots[i, prompts.mask[i]] = e.image_slots
-    patches[i, :slots] = e.patches
+    e.put_patches(patches[i])
     segments[i, :slots] = e.patch_segments
     positions[i, :slots] = e.patch_positions
   return prompts._replace(

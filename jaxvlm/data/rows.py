@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxvlm import bars
-from jaxvlm.data import images, layout, negatives
+from jaxvlm.data import completions, images, layout, negatives
 from jaxvlm.data.chat import Chat
+from jaxvlm.data.completions import Response
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.layout import Grid
 from jaxvlm.data.prompts import (
@@ -31,9 +32,6 @@ from jaxvlm.data.turns import Turn
 from jaxvlm.typing import Batch, Prompts
 
 Picture = str | pathlib.Path | bytes | np.ndarray
-# A text; or turns from the assistant's first to its last, of which all that the
-# assistant says is learned.
-Response = str | tuple[Turn, ...]
 # Spares tried for one place of a batch: so many unreadable rows are no accident
 # but a folder that is gone.
 _SPARES = 8
@@ -280,7 +278,7 @@ def bucket_of(row: Row, encoder: Encoder) -> int:
   vision = chat.layout
   patches = sum(layout.slots(vision, grid) for grid in grids) if vision else 0
   for text in row.responses:
-    count = len(chat.reply(text)[0])
+    count = len(completions.stream(chat, text).ids)
     if count > encoder.max_new_tokens:
       raise ValueError(
         f"a response has {count} tokens, expected at most"
@@ -359,41 +357,6 @@ def collate_prompts(
   return pad_prompts(encoded, mask, bucket.patch_slots, pad_id)
 
 
-def collate_completions(
-  texts: Sequence[Sequence[Response]], encoder: Encoder
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns (tokens i32[N, G, T], mask bool[N, G, T]) of N rows of G texts.
-
-  The mask is of what the assistant says. In a response of several turns it has
-  holes: the model reads what the user says between, and does not learn it.
-  """
-  if any(isinstance(row, str) for row in (texts, *texts)):
-    raise ValueError(
-      "responses are one text, expected a sequence of texts for every row; put"
-      " the text in brackets"
-    )
-  groups = {len(row) for row in texts}
-  if len(groups) != 1 or groups == {0}:
-    raise ValueError(
-      f"rows have {sorted(groups)} responses, expected the same positive"
-      " number in every row"
-    )
-  shape = (len(texts), groups.pop(), encoder.max_new_tokens)
-  tokens = np.full(shape, encoder.chat.pad_id, np.int32)
-  mask = np.zeros(shape, bool)
-  for i, row in enumerate(texts):
-    for g, text in enumerate(row):
-      ids, learned = encoder.chat.reply(text)
-      tokens[i, g, : len(ids)] = ids
-      mask[i, g, : len(ids)] = learned
-  return tokens, mask
-
-
-def empty_completions(n: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the completions of a prompts-only batch: G = 0."""
-  return np.full((n, 0, 1), pad_id, np.int32), np.zeros((n, 0, 1), bool)
-
-
 class HostBatch(NamedTuple):
   """A batch with the rows it came from.
 
@@ -442,8 +405,9 @@ def make_batch(
     rows.append(row)
   pad = encoder.chat.pad_id
   prompts = collate_prompts(encoded, bucket, pad)
+  said = completions.empty(len(rows), pad)
   if any(row.responses for row in rows):
-    tokens, mask = collate_completions([r.responses for r in rows], encoder)
-  else:
-    tokens, mask = empty_completions(len(rows), pad)
-  return HostBatch(Batch(prompts, tokens, mask), tuple(rows), tuple(replaced))
+    said = completions.collate(
+      [row.responses for row in rows], encoder.chat, encoder.max_new_tokens
+    )
+  return HostBatch(Batch(prompts, *said), tuple(rows), tuple(replaced))

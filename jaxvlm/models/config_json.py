@@ -10,7 +10,7 @@ import logging
 import pathlib
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxvlm import jsonfile
@@ -272,3 +272,54 @@ def rewritten(
 def _changed(before: Any, after: Any) -> dict[str, Any]:
   old = plain(before)
   return {k: x for k, x in plain(after).items() if x != old[k]}
+
+
+# Whether a rule holds, what was found, what was expected or is to be done.
+Rule = tuple[bool, str, str]
+
+
+def check(name: str, rules: Iterable[Rule]) -> None:
+  """Raises ValueError for the first rule of a configuration that is broken.
+
+  Args:
+    name: of the family, as people write it.
+    rules: drawn one by one, so that a later one may rely on an earlier one.
+  """
+  for holds, found, expected in rules:
+    if not holds:
+      raise ValueError(f"{name} config: {found}; {expected}")
+
+
+def heads_rule(config: Any) -> Rule:
+  heads, kv = config.num_attention_heads, config.num_key_value_heads
+  return (
+    heads > 0 and kv > 0 and heads % kv == 0,
+    f"num_attention_heads {heads}, num_key_value_heads {kv}",
+    "expected positive numbers, the first a multiple of the second",
+  )
+
+
+def mrope_rule(config: Any) -> Rule:
+  section, d = config.mrope_section, config.head_dim
+  return (
+    len(section) == 3 and 2 * sum(section) == d > 0,
+    f"mrope_section {section} for heads of {d}",
+    f"expected three numbers that add up to head_dim / 2 = {d / 2:g}",
+  )
+
+
+def tower_rules(config: Any) -> Iterator[Rule]:
+  """Yields what a tower must be to stand before the common decoder."""
+  v = config.vision
+  yield (
+    v.num_heads > 0 and v.hidden_size % (4 * v.num_heads) == 0,
+    f"vision hidden_size {v.hidden_size} over {v.num_heads} heads leaves no"
+    " multiple of 4 per head",
+    "2-D rotary positions need one",
+  )
+  yield (
+    v.out_hidden_size == config.hidden_size,
+    f"vision out_hidden_size {v.out_hidden_size} differs from hidden_size"
+    f" {config.hidden_size}",
+    "the merger must emit the decoder's width",
+  )

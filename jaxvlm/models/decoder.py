@@ -175,6 +175,24 @@ def _segments(prompts: Prompts) -> Array:
   return jnp.where(prompts.mask, 0, -1)
 
 
+def _places(batch: Batch) -> tuple[Array, Array]:
+  """Returns where the completion tokens that are read stand.
+
+  Packed rows begin at position 0, as a prompt of text does.
+
+  Returns:
+    (segments i32[N, T - 1], positions i32[N, 1, T - 1], alike on all axes).
+  """
+  n, _, t = batch.tokens.shape
+  step, after = jnp.arange(t - 1), batch.prompts.next_position[:, None]
+  if batch.segments is None:
+    return jnp.zeros((n, t - 1), jnp.int32), after[:, None] + step
+  ids = batch.segments[:, :-1]
+  before = jnp.pad(ids[:, :-1], ((0, 0), (1, 0)))
+  start = jax.lax.cummax(jnp.where(ids != before, step, 0), axis=1)
+  return ids, (step - start + jnp.where(ids, 0, after))[:, None]
+
+
 def _last(x: Array, prompts: Prompts) -> Array:
   """Returns the state [N, D] at the last real token of every prompt."""
   s = prompts.mask.shape[1]
@@ -202,15 +220,15 @@ def forward(
   position t > 0 has read completion token t - 1.
   """
   prompts = batch.prompts
-  n, g, t = batch.tokens.shape
+  n, g, _ = batch.tokens.shape
   layer = DecoderLayer(decoder.config, dtype, attend)
   read = batch.tokens[..., :-1]
-  steps = prompts.next_position[:, None, None] + jnp.arange(t - 1)
+  ids, steps = _places(batch)
   prompt_rope = decoder.rope(prompts.positions)
   rope = decoder.text_rope(steps)
   seen = attention.Segments(_segments(prompts))
   # Completions are padded on the right only: no token sees what follows it.
-  own = attention.Segments(jnp.zeros((n, t - 1), jnp.int32), causal=True)
+  own = attention.Segments(ids, causal=True)
   prompt_context = _prompt_context(prompts)
   embedded = decoder.embed(
     params, prompts, dtype=dtype, remat=remat, attend=attend

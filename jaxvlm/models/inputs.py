@@ -71,7 +71,7 @@ def batch_from_hf(
       )
     )
     start += count
-  slots = max(len(e.patches) for e in encoded)
+  slots = max(e.patch_count for e in encoded)
   return _prompts_only(pad_prompts(encoded, mask, slots, pad_id=0), tokens)
 
 

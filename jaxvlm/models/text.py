@@ -66,21 +66,13 @@ class Config:
   image_token_id: ClassVar[None] = None
 
   def __post_init__(self):
-    def need(ok: bool, what: str, fix: str):
-      if not ok:
-        raise ValueError(f"{self.model_type} config: {what}; {fix}")
-
-    heads, kv = self.num_attention_heads, self.num_key_value_heads
-    need(
-      heads > 0 and kv > 0 and heads % kv == 0,
-      f"num_attention_heads {heads}, num_key_value_heads {kv}",
-      "expected positive numbers, the first a multiple of the second",
-    )
-    need(
+    even = (
       self.head_dim > 0 and self.head_dim % 2 == 0,
       f"head_dim is {self.head_dim}",
       "expected an even number, for positions turn pairs",
     )
+    rules = config_json.heads_rule(self), even
+    config_json.check(self.model_type, rules)
 
 
 class Dialect(NamedTuple):

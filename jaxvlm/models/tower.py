@@ -1,16 +1,20 @@
-"""What families with pictures share: positions, heads, the decoder behind."""
+"""What families with pictures share: positions, heads, the decoder behind.
+
+A family brings its tower as `encode`: (config, the tower's parameters, prompts,
+*, dtype, remat, attend) -> `Seen`.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxvlm.models import decoder_layer, layers
-from jaxvlm.models.decoder import Decoder
+from jaxvlm.models import decoder_layer, layers, partition
+from jaxvlm.models.decoder import Decoder, Embedded
 from jaxvlm.sharding import ROWS, constrain
-from jaxvlm.typing import Params
+from jaxvlm.typing import Params, Prompts
 
 Array = jax.Array
 
@@ -50,23 +54,70 @@ def heads(
   return layers.apply_rotary(q, rope), layers.apply_rotary(k, rope), v
 
 
+class Seen(NamedTuple):
+  """What a tower made of the pictures.
+
+  Attributes:
+    hidden: [N, P, D] after its last layer.
+    merged: [N, M, D_out] image tokens.
+    features: [K, N, M, D_out] for the outputs of the decoder's first K layers
+      (DeepStack), in their order; None where the decoder gets none.
+  """
+
+  hidden: Array
+  merged: Array
+  features: Array | None = None
+
+
 def decoder(
-  config: Any, *, angles: Callable[..., Array], embed: Callable[..., Any]
+  config: Any, *, angles: Callable[..., Array], encode: Callable[..., Seen]
 ) -> Decoder:
   """Returns the decoder behind a tower; positions have three axes.
 
   Args:
     config: of the whole model.
     angles: (config, positions) -> as `Decoder.angles`.
-    embed: (config, …) -> as `Decoder.embed`.
+    encode: the tower.
   """
   return Decoder(
     config,
     angles=functools.partial(angles, config),
-    embed=functools.partial(embed, config),
+    embed=functools.partial(embed, config, encode),
     axes=3,
     stacks={"visual": "blocks", "model": "layers"},
   )
+
+
+def embed(
+  config: Any,
+  encode: Callable[..., Seen],
+  params: Params,
+  prompts: Prompts,
+  *,
+  dtype: Any,
+  **options: Any,
+) -> Embedded:
+  """Returns the decoder's input: text, image tokens in it, and features.
+
+  `Decoder.embed`, once a family's configuration and tower are given.
+  """
+  table = params["model"]["embed_tokens"]
+  x = partition.embed(table, prompts.tokens, dtype)
+  if prompts.patches is None or prompts.patches.shape[1] == 0:
+    return Embedded(x[:, None])  # a batch without a single picture
+  seen = encode(config, params["visual"], prompts, dtype=dtype, **options)
+  slots = prompts.image_slots[..., None]
+
+  def placed(values: Array, otherwise: Array | float) -> Array:
+    """Returns [N, 1, S, D] of image tokens [N, M, D], and what text has."""
+    found = jnp.take_along_axis(values, jnp.maximum(slots, 0), axis=1)
+    return jnp.where(slots >= 0, found, otherwise)[:, None]
+
+  x = placed(seen.merged, x)
+  if seen.features is None:
+    return Embedded(x)
+  gains = jax.vmap(lambda values: placed(values, 0.0))(seen.features)
+  return Embedded(x, constrain(gains, None, ROWS))
 
 
 def init(

@@ -10,8 +10,9 @@ import numpy as np
 
 from jaxvlm import assets, models
 from jaxvlm.data import chat as chats
+from jaxvlm.data import completions
 from jaxvlm.data.chat import Chat
-from jaxvlm.data.rows import Picture, empty_completions
+from jaxvlm.data.rows import Picture
 from jaxvlm.data.stops import stop_table
 from jaxvlm.rollout import make_generate
 from jaxvlm.rollout.answer import Request, Word, answer, prepare
@@ -80,8 +81,8 @@ class Folder:
     ready = prepare(
       self.chat, request, max_positions=self.config.max_position_embeddings
     )
-    tokens, mask = empty_completions(1, self.chat.pad_id)
-    return Batch(ready.prompts, tokens, mask)
+    nothing = completions.empty(1, self.chat.pad_id)
+    return Batch(ready.prompts, *nothing)
 
   def answer(self, request: Request, **kwargs: Any) -> Iterator[Word]:
     """Yields the tokens of the answers to a question as they are drawn."""

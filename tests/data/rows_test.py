@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxvlm.data import chat as chat_lib
-from jaxvlm.data import images, layout, rows, tokenizer
+from jaxvlm.data import completions, images, layout, rows, tokenizer
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Bucket, Encoder, Row
 
@@ -61,7 +61,7 @@ def test_survey_puts_rows_into_the_smallest_bucket_that_holds_them(encoder):
   assert found.dropped == () and found.kept.tolist() == [0, 1, 2, 3]
   for number, bucket in enumerate(found.buckets):
     encoded = rows.encode_prompt(found.row(number), encoder)
-    need = len(encoded.tokens), len(encoded.patches)
+    need = len(encoded.tokens), encoded.patch_count
     fits = [
       all(n <= most for n, most in zip(need, shape, strict=True))
       for shape in encoder.buckets
@@ -147,7 +147,7 @@ def test_image_tokens_are_never_cut(encoder):
     for slots in (0, 16, 32, 48):
       bucket = Bucket(tokens, slots)
       narrow = dataclasses.replace(encoder, buckets=(bucket,))
-      if tokens < len(wanted.tokens) or slots < len(wanted.patches):
+      if tokens < len(wanted.tokens) or slots < wanted.patch_count:
         with pytest.raises(
           ValueError, match=r"none of 1 rows.*'one'.*raise the"
         ):
@@ -442,4 +442,4 @@ def test_when_everything_fails_the_run_stops(encoder, tmp_path):
 def test_one_text_is_no_sequence_of_responses(encoder):
   for texts in ("abc", ["abc"], [("abc",), "def"]):
     with pytest.raises(ValueError, match="responses are one text"):
-      rows.collate_completions(texts, encoder)
+      completions.collate(texts, encoder.chat, 4)

@@ -39,16 +39,17 @@ def _prompt(n=3, s=150, d=16):
   return q, blocks, ids >= 0
 
 
-def _completion(group, n=3, s=70, t=33, d=16):
+def _completion(group, n=3, s=70, t=33, d=16, packed=(33,)):
   """Completions after a padded prompt and after one of padding only."""
   ids = np.zeros((n, s), np.int32)
   ids[0, :21] = -1
   ids[1] = -1
   q = _normal(2, n, group, t, 4, d)
+  apart = np.repeat(np.arange(len(packed)), packed)
   own, prompt = _normal(3, 2, n, group, t, 2, d), _normal(4, 2, n, 1, s, 2, d)
   blocks = (
     Block(*prompt, Segments(jnp.asarray(ids))),
-    Block(*own, Segments(jnp.zeros((n, t), jnp.int32), causal=True)),
+    Block(*own, Segments(jnp.tile(jnp.asarray(apart), (n, 1)), causal=True)),
   )
   return q, blocks, np.ones((n, t), bool)
 
@@ -67,6 +68,7 @@ CASES = {
   "completion of 1": functools.partial(_completion, 1),
   "completion of 2": functools.partial(_completion, 2),
   "completion of 8": functools.partial(_completion, 8),
+  "packed rows": functools.partial(_completion, 1, packed=(10, 12, 11)),
   "pictures": _pictures,
 }
 
@@ -94,7 +96,7 @@ def _value_and_gradients(attend, q, blocks, real):
 
 
 # Groups of 1 and 8 take the path of 2.
-_SLOW = ("completion of 1", "completion of 8")
+_SLOW = ("completion of 1", "completion of 8", "packed rows")
 
 
 @pytest.mark.parametrize(

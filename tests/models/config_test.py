@@ -288,8 +288,8 @@ def test_quantized_checkpoints():
 @pytest.mark.parametrize(
   "fields, message",
   [
-    ({"num_attention_heads": 15}, "hidden_size 2048 .* 15 heads"),
-    ({"num_key_value_heads": 3}, "16 .*num_key_value_heads 3"),
+    ({"num_attention_heads": 12}, "hidden_size 2048 .* 12 heads"),
+    ({"num_key_value_heads": 3}, "16.*num_key_value_heads 3"),
     ({"vision": VisionConfig(num_heads=64 * 8)}, "hidden_size 1280 .* 512"),
     ({"vision": VisionConfig(out_hidden_size=64)}, "out_hidden_size 64 .*2048"),
   ],

@@ -59,20 +59,12 @@ def states():
   @jax.jit
   def run(params, batch):
     p = batch.prompts
-    tower = vision.encode(
-      config.vision,
-      params["visual"],
-      p.patches,
-      p.patch_segments,
-      p.patch_positions,
-      window_slots=config.layout.window_slots,
-    )
-    embedded = model.embed_prompts(config, params, p).x
-    _, layers = decoder.prompt_states(
-      model.decoder(config), params, p, keep=lambda x, kv: x
-    )
+    seen = vision.encode(config, params["visual"], p)
+    decoding = model.decoder(config)
+    embedded = decoding.embed(params, p, dtype=np.float32).x
+    _, layers = decoder.prompt_states(decoding, params, p, keep=lambda x, kv: x)
     logits = qwen2_5_vl.logits(config, params, batch)
-    return tower, embedded[:, 0], layers[:, :, 0], logits
+    return seen, embedded[:, 0], layers[:, :, 0], logits
 
   return jax.device_get(run(params, batch))
 
@@ -96,13 +88,13 @@ def test_position_ids_are_exact():
 
 
 def test_vision_last_hidden_in_window_order():
-  hidden, _ = states()[0]
+  hidden = states()[0].hidden
   filled = loaded()[2].prompts.patch_segments >= 0
   close(hidden[filled], numbers()["vision_last_hidden"])
 
 
 def test_vision_merged_in_reading_order():
-  _, merged = states()[0]
+  merged = states()[0].merged
   slots = loaded()[2].prompts.image_slots
   rows, at = np.nonzero(slots >= 0)
   close(merged[rows, slots[rows, at]], numbers()["vision_merged"])

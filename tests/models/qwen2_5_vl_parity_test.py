@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxvlm.data import layout
 from jaxvlm.models import qwen2_5_vl
 from jaxvlm.models.qwen2_5_vl import vision
 from jaxvlm.models.remat import Remat
@@ -278,10 +277,7 @@ def test_layout_slots_must_be_whole_windows():
   p = setup.batch.prompts
   with pytest.raises(ValueError, match=r"19 slots.*window's 16.*arrange"):
     vision.encode(
-      setup.config.vision,
+      setup.config,
       setup.params["visual"],
-      p.patches[:, :19],
-      p.patch_segments[:, :19],
-      p.patch_positions[:, :19],
-      window_slots=layout.VisionLayout(4, 2, 16).window_slots,
+      p._replace(patches=p.patches[:, :19]),
     )

@@ -182,8 +182,14 @@ def test_what_is_not_supported_is_refused_by_name(raw, message):
   assert message in str(caught.value)
 
 
-def test_a_mixture_of_experts_is_refused_before_weights_are_read(tmp_path):
-  raw = changed(model_type="qwen3_vl_moe")
+@pytest.mark.parametrize(
+  ("raw", "message"),
+  [
+    (changed(model_type="qwen3_vl_moe"), "qwen3_vl_moe.*a dense Qwen3-VL"),
+    (changed(text__num_hidden_layers=2), "first 3 layers of a decoder of 2"),
+  ],
+)
+def test_a_folder_is_refused_before_weights_are_read(tmp_path, raw, message):
   (tmp_path / "config.json").write_text(json.dumps(raw))
   for read in (
     models.read_config,
@@ -191,7 +197,7 @@ def test_a_mixture_of_experts_is_refused_before_weights_are_read(tmp_path):
     models.check_pretrained,
     lambda folder: setting.load_model(str(folder)),
   ):
-    with pytest.raises(ValueError, match=r"qwen3_vl_moe.*a dense Qwen3-VL"):
+    with pytest.raises(ValueError, match=message):
       read(tmp_path)
 
 

@@ -1,9 +1,6 @@
 """Qwen3-VL from a folder: pictures, tokens, weights, answers, adapters."""
 
 import functools
-import json
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -20,46 +17,18 @@ from jaxvlm.rollout.answer import Request
 from jaxvlm.sampling import Sampling
 from jaxvlm.tools import folder as folders
 from tests import tiny
+from tests.models import qwen3_vl_folders
+from tests.models.qwen3_vl_folders import PICTURES, write_json
 from tests.models.qwen3_vl_parity_test import CASES
 from tests.reference import families
 
-# Of the published folders.
-PICTURES = {
-  "size": {"longest_edge": 16777216, "shortest_edge": 65536},
-  "patch_size": 16,
-  "temporal_patch_size": 2,
-  "merge_size": 2,
-  "image_mean": [0.5, 0.5, 0.5],
-  "image_std": [0.5, 0.5, 0.5],
-  "processor_class": "Qwen3VLProcessor",
-  "image_processor_type": "Qwen2VLImageProcessorFast",
-}
-SMALL = PICTURES | {
-  "patch_size": 4,
-  "size": {"longest_edge": 1024, "shortest_edge": 256},
-}
-# What the published template writes for a user's turn: no system's before it.
-TEMPLATE = (
-  "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}"
-  "{% for part in m.content %}{% if part.type == 'image' %}"
-  "<|vision_start|><|image_pad|><|vision_end|>"
-  "{% else %}{{ part.text }}{% endif %}{% endfor %}"
-  "{{ '<|im_end|>\\n' }}{% endfor %}"
-  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 LAYOUT = presets.QWEN3_4B.layout
-
-
-def write_json(file, content) -> None:
-  file.write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   where = tmp_path_factory.mktemp("qwen3_vl")
-  tiny.write_folder(where, config=tiny.QWEN3)
-  (where / "chat_template.jinja").write_text(TEMPLATE)
-  write_json(where / "preprocessor_config.json", SMALL)
+  qwen3_vl_folders.write(where)
   return where
 
 
@@ -156,33 +125,6 @@ def test_an_answer_is_drawn_from_the_scores_of_its_picture(folder):
   request = Request("What is x?", pictures, sampling=sampling, max_new_tokens=1)
   (word,) = model.answer(request)
   assert word.token == known.argmax()
-
-
-@pytest.mark.slow
-def test_commands_take_the_folder(folder, tmp_path):
-  """`jaxvlm sample` and `evaluate`, as a user calls them."""
-  drawn(24, 40).save(tmp_path / "0.png")
-  record = {"id": 0, "image": "0.png", "problem_text": "x?", "answer": "3"}
-  write_json(tmp_path / "val.jsonl", record)
-  limit = "--max_new_tokens=4"
-  lines = {
-    "sample": ["--prompt=x?", f"--image={tmp_path / '0.png'}", limit],
-    "evaluate": [
-      f"--data_dir={tmp_path}", "--problems=-1", "--samples=2", "--batch=2",
-      f"--out={tmp_path / 'out'}", limit,
-    ],
-  }  # fmt: skip
-  for command, line in lines.items():
-    done = subprocess.run(
-      [sys.executable, "-m", "jaxvlm.tools.main", command]
-      + [f"--model_dir={folder}", *line],
-      capture_output=True,
-      text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
-  found = json.loads((tmp_path / "out/val.json").read_text())
-  assert (found["asked"], found["found"], found["dropped"]) == (1, 1, [])
 
 
 @functools.cache

@@ -95,16 +95,8 @@ def tower(remat):
   prompts = tiny.prompts()
 
   def loss(params):
-    _, merged = vision.encode(
-      tiny.CONFIG.vision,
-      params,
-      prompts.patches,
-      prompts.patch_segments,
-      prompts.patch_positions,
-      window_slots=tiny.CONFIG.layout.window_slots,
-      remat=remat,
-    )
-    return jnp.sum(merged)
+    seen = vision.encode(tiny.CONFIG, params, prompts, remat=remat)
+    return jnp.sum(seen.merged)
 
   return loss, tiny.params()["visual"]
 

@@ -67,7 +67,8 @@ def finished(model, rows, tmp_path_factory):
   cache = tmp_path_factory.mktemp("programs")
   jax.config.update("jax_compilation_cache_dir", str(cache))
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-  config = settings("sft", model, rows)
+  # Batches of two leave two buckets.
+  config = settings("sft", model, rows, prompts=2)
   held = replace(
     config.evaluation, path=str(rows / "held.jsonl"), samples=1, prompts=2
   )
@@ -97,7 +98,8 @@ def test_it_trains_measures_and_reports(finished):
     assert said in page
   stored = json.loads((workdir / "config.json").read_text())
   # What the settings left open is found from the rows, and stored.
-  assert stored["data"]["prompt_tokens"] and stored["data"]["max_new_tokens"]
+  assert len(stored["data"]["prompt_tokens"]) == 2
+  assert stored["data"]["max_new_tokens"]
   assert (workdir / "dropped.jsonl").read_text() == ""
 
 
@@ -185,6 +187,28 @@ def test_every_objective_reads_the_rows_and_says_so(
   assert ("<think>0</think>" in said) is (recipe.form is own.pairs)
 
 
+def test_rows_of_text_share_streams_and_the_gain_is_told(model, rows, tmp_path):
+  """Of 20 rows five have no picture."""
+  config = changed(settings("sft", model, rows), "data", pack=256)
+  prepared = runs.prepare(config)
+  studies.execute(
+    runs.study(prepared), prepared.config, tmp_path / "run", dry_run=True
+  )
+  assert "packing: 20 rows in 16 streams, " in prepared.said
+  assert len(prepared.learned) == 16 and len(prepared.rows.rows) == 20
+  # Those with pictures now have long streams, too: here nothing is gained.
+  assert "% more positions" in prepared.said
+  assert prepared.config.data.max_new_tokens > 100
+  with pytest.raises(ValueError, match="data.pack is 256 beside --plan"):
+    studies.execute(
+      runs.study(prepared),
+      prepared.config,
+      tmp_path / "run",
+      dry_run=True,
+      plan="v5e:2x2",
+    )
+
+
 def changed(config, section="", **changes):
   if section:
     inner = getattr(config, section)
@@ -201,6 +225,8 @@ def changed(config, section="", **changes):
     ("sft", "data", {"columns": ("question",)}, "data.columns is question"),
     ("sft", "data", {"max_new_tokens": 2}, "none of 20 rows"),
     ("sft", "data", {"max_new_tokens": 900}, "expected at most 512"),
+    ("dpo", "data", {"pack": 64}, "data.pack is 64, expected 0, or for sft"),
+    ("sft", "data", {"pack": 64, "max_new_tokens": 32}, "pack is 64, expected"),
     ("sft", "stage", {"steps": 0}, "^steps is 0"),
     ("sft", "stage", {"label_smoothing": 2.0}, "label_smoothing is 2.0"),
     ("sft_c", "stage", {"weight": -1.0}, "weight is -1.0"),

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
+from jaxvlm.data import completions
 from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.rows import Row, grids_of
@@ -31,7 +32,8 @@ def rendered(row: Row, chat: Chat, budget: PixelBudget) -> str:
   out = _shown(prompt, chat)
   for number, response in enumerate(row.responses, 1):
     named = f"\n--- response {number} ---\n" if len(row.responses) > 1 else ""
-    out += named + _marked(*chat.reply(response), chat)
+    found = completions.stream(chat, response)
+    out += named + _marked(found.ids, found.learned, chat)
   return out
 
 

@@ -7,7 +7,7 @@ and written again, so that another reader finds it in an exported folder.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from jaxvlm.data.layout import VisionLayout
@@ -94,49 +94,19 @@ class Config:
   qk_norm: ClassVar[bool] = False
 
   def __post_init__(self):
-    def need(ok: bool, what: str, fix: str):
-      if not ok:
-        raise ValueError(f"Qwen2.5-VL config: {what}; {fix}")
+    config_json.check("Qwen2.5-VL", self._rules())
 
-    heads, kv = self.num_attention_heads, self.num_key_value_heads
-    need(
-      heads > 0 and kv > 0 and self.vision.num_heads > 0,
-      f"num_attention_heads {heads}, num_key_value_heads {kv}, vision"
-      f" num_heads {self.vision.num_heads}",
-      "expected positive numbers",
-    )
-    need(
+  def _rules(self) -> Iterator[config_json.Rule]:
+    yield config_json.heads_rule(self)
+    heads = self.num_attention_heads
+    yield (
       self.hidden_size % heads == 0 and self.head_dim % 2 == 0,
       f"hidden_size {self.hidden_size} does not split into {heads} heads of"
       " even width",
       "change hidden_size or num_attention_heads",
     )
-    need(
-      heads % kv == 0,
-      f"num_attention_heads {heads} is not a multiple of"
-      f" num_key_value_heads {kv}",
-      "every kv head serves the same number of query heads",
-    )
-    need(
-      len(self.mrope_section) == 3
-      and 2 * sum(self.mrope_section) == self.head_dim,
-      f"mrope_section {self.mrope_section} adds up to"
-      f" {sum(self.mrope_section)}",
-      f"expected three numbers that add up to head_dim / 2 ="
-      f" {self.head_dim // 2}",
-    )
-    need(
-      self.vision.hidden_size % (4 * self.vision.num_heads) == 0,
-      f"vision hidden_size {self.vision.hidden_size} over"
-      f" {self.vision.num_heads} heads leaves no multiple of 4 per head",
-      "2-D rotary positions need one",
-    )
-    need(
-      self.vision.out_hidden_size == self.hidden_size,
-      f"vision out_hidden_size {self.vision.out_hidden_size} differs from"
-      f" hidden_size {self.hidden_size}",
-      "the merger must emit the decoder's width",
-    )
+    yield config_json.mrope_rule(self)
+    yield from config_json.tower_rules(self)
 
   @property
   def head_dim(self) -> int:

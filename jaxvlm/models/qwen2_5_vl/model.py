@@ -1,23 +1,20 @@
 """Qwen2.5-VL: the common decoder with M-RoPE and pictures in its stream."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from jaxvlm.models import attention, partition, rope, tower
-from jaxvlm.models.decoder import Decoder, Embedded
+from jaxvlm.models import rope, tower
+from jaxvlm.models.decoder import Decoder
 from jaxvlm.models.qwen2_5_vl import vision
 from jaxvlm.models.qwen2_5_vl.config import Config
-from jaxvlm.models.remat import Remat
-from jaxvlm.typing import Params, Prompts
+from jaxvlm.typing import Params
 
 Array = jax.Array
 
 
 def decoder(config: Config) -> Decoder:
   """Returns the decoder of one configuration."""
-  return tower.decoder(config, angles=mrope_angles, embed=embed_prompts)
+  return tower.decoder(config, angles=mrope_angles, encode=vision.encode)
 
 
 def init(config: Config, key: Array) -> Params:
@@ -36,33 +33,3 @@ def mrope_angles(config: Config, positions: Array) -> Array:
   edges = (config.mrope_section[0], sum(config.mrope_section[:2]))
   axes = jnp.digitize(jnp.arange(config.head_dim // 2), jnp.array(edges))
   return rope.by_axis(angles, axes)
-
-
-def embed_prompts(
-  config: Config,
-  params: Params,
-  prompts: Prompts,
-  *,
-  dtype: Any = jnp.float32,
-  remat: Remat = Remat.NONE,
-  attend: attention.Attend = attention.attend,
-) -> Embedded:
-  """Returns the decoder's input: text and merged image tokens."""
-  table = params["model"]["embed_tokens"]
-  x = partition.embed(table, prompts.tokens, dtype)
-  if prompts.patches is None or prompts.patches.shape[1] == 0:
-    return Embedded(x[:, None])  # a batch without a single picture
-  _, merged = vision.encode(
-    config.vision,
-    params["visual"],
-    prompts.patches,
-    prompts.patch_segments,
-    prompts.patch_positions,
-    window_slots=config.layout.window_slots,
-    dtype=dtype,
-    remat=remat,
-    attend=attend,
-  )
-  slots = prompts.image_slots[..., None]
-  seen = jnp.take_along_axis(merged, jnp.maximum(slots, 0), axis=1)
-  return Embedded(jnp.where(slots >= 0, seen, x)[:, None])

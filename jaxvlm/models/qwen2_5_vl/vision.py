@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from jaxvlm.models import attention, layers, tower
 from jaxvlm.models.qwen2_5_vl import partition
-from jaxvlm.models.qwen2_5_vl.config import VisionConfig
+from jaxvlm.models.qwen2_5_vl.config import Config, VisionConfig
 from jaxvlm.models.remat import Remat, rematerialize
-from jaxvlm.models.tower import NORM_EPS
+from jaxvlm.models.tower import NORM_EPS, Seen
 from jaxvlm.sharding import ROWS, constrain
+from jaxvlm.typing import Prompts
 
 Array = jax.Array
 
@@ -122,53 +123,44 @@ def _patch_kernel(config: VisionConfig, key: Array) -> Array:
 
 
 def encode(
-  config: VisionConfig,
+  config: Config,
   params: Any,
-  patches: Array,
-  segments: Array,
-  positions: Array,
+  prompts: Prompts,
   *,
-  window_slots: int,
   dtype: Any = jnp.float32,
   remat: Remat = Remat.NONE,
   attend: attention.Attend = attention.attend,
-) -> tuple[Array, Array]:
-  """Returns (last hidden [N, P, D], merged image tokens [N, M, D_out]).
+) -> Seen:
+  """Returns what the decoder gets of the pictures.
 
   Args:
-    config: the tower.
+    config: of the whole model.
     params: tree from `init` or a checkpoint.
-    patches: f32[N, P, C] in padded window order.
-    segments: i32[N, P], -1 for empty slots.
-    positions: i32[N, P, 2].
-    window_slots: slots of a window; P is a multiple of it.
+    prompts: patches in padded window order, whole windows of them.
     dtype: compute dtype.
     remat: what a block keeps for its backward pass.
     attend: of the full layers.
   """
-  p = patches.shape[1]
+  c, p = config.vision, prompts.patches.shape[1]
+  window_slots = config.layout.window_slots
   if p % window_slots:
     raise ValueError(
       f"patches have {p} slots, expected a multiple of the window's"
       f" {window_slots}: build them with jaxvlm.data.layout.arrange"
     )
-  project = layers.linear(
-    config.hidden_size, False, config.initializer_range, dtype
-  )
+  project = layers.linear(c.hidden_size, False, c.initializer_range, dtype)
   weights = partition.patch_embed(params["patch_embed"], dtype)
-  x = project.apply({"params": weights}, patches)
-  rope = layers.rotary(tower.rope_angles(config, positions))
-  block = VisionBlock(config, dtype, attend)
+  x = project.apply({"params": weights}, prompts.patches)
+  rope = layers.rotary(tower.rope_angles(c, prompts.patch_positions))
+  block = VisionBlock(c, dtype, attend)
   windows = p // window_slots
 
   def body(x, weights, full):
     weights = partition.block(weights, dtype)
-    args = (x, rope, segments, full, windows)
+    args = (x, rope, prompts.patch_segments, full, windows)
     return block.apply({"params": weights}, *args), None
 
-  is_full = tuple(
-    i in config.fullatt_block_indexes for i in range(config.depth)
-  )
+  is_full = tuple(i in c.fullatt_block_indexes for i in range(c.depth))
   blocks = params["blocks"]
   if isinstance(blocks, tuple):
     # Python bools: every unrolled block compiles its own pattern only.
@@ -177,6 +169,6 @@ def encode(
   else:
     body = rematerialize(body, remat)
     x, _ = layers.over_layers(body, x, blocks, jnp.array(is_full))
-  merger = PatchMerger(config, dtype)
+  merger = PatchMerger(c, dtype)
   weights = partition.merger(params["merger"], dtype)
-  return x, merger.apply({"params": weights}, x)
+  return Seen(x, merger.apply({"params": weights}, x))

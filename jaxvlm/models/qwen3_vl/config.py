@@ -7,7 +7,7 @@ kept as it stood and written again.
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from jaxvlm.data.layout import VisionLayout
@@ -105,38 +105,13 @@ class Config:
   qk_norm: ClassVar[bool] = True
 
   def __post_init__(self):
-    for ok, what, fix in (*self._decoder_rules(), *self._tower_rules()):
-      if not ok:
-        raise ValueError(f"Qwen3-VL config: {what}; {fix}")
+    config_json.check("Qwen3-VL", self._rules())
 
-  def _decoder_rules(self):
-    heads, kv = self.num_attention_heads, self.num_key_value_heads
-    yield (
-      heads > 0 and kv > 0 and heads % kv == 0,
-      f"num_attention_heads {heads}, num_key_value_heads {kv}",
-      "expected positive numbers, the first a multiple of the second",
-    )
-    yield (
-      len(self.mrope_section) == 3
-      and 2 * sum(self.mrope_section) == self.head_dim > 0,
-      f"mrope_section {self.mrope_section} for heads of {self.head_dim}",
-      "expected three numbers that add up to half of head_dim",
-    )
-
-  def _tower_rules(self):
+  def _rules(self) -> Iterator[config_json.Rule]:
+    yield config_json.heads_rule(self)
+    yield config_json.mrope_rule(self)
+    yield from config_json.tower_rules(self)
     v = self.vision
-    yield (
-      v.num_heads > 0 and v.hidden_size % (4 * v.num_heads) == 0,
-      f"vision hidden_size {v.hidden_size} over {v.num_heads} heads leaves no"
-      " multiple of 4 per head",
-      "2-D rotary positions need one",
-    )
-    yield (
-      v.out_hidden_size == self.hidden_size,
-      f"vision out_hidden_size {v.out_hidden_size} differs from hidden_size"
-      f" {self.hidden_size}",
-      "the merger must emit the decoder's width",
-    )
     yield (
       v.table_side**2 == v.num_position_embeddings > 0,
       f"num_position_embeddings is {v.num_position_embeddings}",

@@ -1,25 +1,20 @@
 """Qwen3-VL: the common decoder with pictures in its stream and DeepStack."""
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxvlm.models import attention, partition, rope, tower
-from jaxvlm.models.decoder import Decoder, Embedded
+from jaxvlm.models import rope, tower
+from jaxvlm.models.decoder import Decoder
 from jaxvlm.models.qwen3_vl import vision
 from jaxvlm.models.qwen3_vl.config import Config
-from jaxvlm.models.remat import Remat
-from jaxvlm.sharding import ROWS, constrain
-from jaxvlm.typing import Params, Prompts
+from jaxvlm.typing import Params
 
 Array = jax.Array
 
 
 def decoder(config: Config) -> Decoder:
   """Returns the decoder of one configuration."""
-  return tower.decoder(config, angles=mrope_angles, embed=embed_prompts)
+  return tower.decoder(config, angles=mrope_angles, encode=vision.encode)
 
 
 def init(config: Config, key: Array) -> Params:
@@ -39,38 +34,3 @@ def mrope_angles(config: Config, positions: Array) -> Array:
     axes[axis : 3 * config.mrope_section[axis] : 3] = axis
   turns = rope.frequencies(rope.Rope(config.rope_theta), config.head_dim)
   return rope.by_axis(rope.mrope_angles(positions, turns), axes)
-
-
-def embed_prompts(
-  config: Config,
-  params: Params,
-  prompts: Prompts,
-  *,
-  dtype: Any = jnp.float32,
-  remat: Remat = Remat.NONE,
-  attend: attention.Attend = attention.attend,
-) -> Embedded:
-  """Returns the decoder's input: text, merged image tokens, and features."""
-  table = params["model"]["embed_tokens"]
-  x = partition.embed(table, prompts.tokens, dtype)[:, None]
-  if prompts.patches is None or prompts.patches.shape[1] == 0:
-    return Embedded(x)  # a batch without a single picture
-  seen = vision.encode(
-    config.vision,
-    params["visual"],
-    prompts.patches,
-    prompts.patch_segments,
-    prompts.patch_positions,
-    dtype=dtype,
-    remat=remat,
-    attend=attend,
-  )
-  slots = prompts.image_slots[:, None, :, None]
-
-  def at_tokens(values: Array, otherwise: Array | float) -> Array:
-    """Returns [N, 1, S, D] of image tokens [N, M, D], and what text has."""
-    found = jnp.take_along_axis(values[:, None], jnp.maximum(slots, 0), axis=2)
-    return jnp.where(slots >= 0, found, otherwise)
-
-  gains = jax.vmap(lambda values: at_tokens(values, 0.0))(seen.features)
-  return Embedded(at_tokens(seen.merged, x), constrain(gains, None, ROWS))

@@ -5,7 +5,7 @@ gets a learned position from a square table that is stretched over its picture,
 and turns with its row and column as well.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,10 +13,11 @@ import jax.numpy as jnp
 
 from jaxvlm.models import attention, layers, tower
 from jaxvlm.models.qwen3_vl import partition
-from jaxvlm.models.qwen3_vl.config import VisionConfig
+from jaxvlm.models.qwen3_vl.config import Config, VisionConfig
 from jaxvlm.models.remat import Remat, rematerialize
-from jaxvlm.models.tower import NORM_EPS
+from jaxvlm.models.tower import NORM_EPS, Seen
 from jaxvlm.sharding import ROWS, constrain
+from jaxvlm.typing import Prompts
 
 Array = jax.Array
 
@@ -158,26 +159,10 @@ def table_positions(
   return total
 
 
-class Seen(NamedTuple):
-  """What the tower made of the pictures.
-
-  Attributes:
-    hidden: [N, P, D] after its last layer.
-    merged: [N, M, D_out] image tokens.
-    features: [K, N, M, D_out] of DeepStack, in the order of layers.
-  """
-
-  hidden: Array
-  merged: Array
-  features: Array
-
-
 def encode(
-  config: VisionConfig,
+  config: Config,
   params: Any,
-  patches: Array,
-  segments: Array,
-  positions: Array,
+  prompts: Prompts,
   *,
   dtype: Any = jnp.float32,
   remat: Remat = Remat.NONE,
@@ -186,24 +171,22 @@ def encode(
   """Returns what the decoder gets of the pictures.
 
   Args:
-    config: the tower.
+    config: of the whole model.
     params: tree from `init` or a checkpoint.
-    patches: f32[N, P, C] in reading order.
-    segments: i32[N, P], -1 for empty slots.
-    positions: i32[N, P, 2].
+    prompts: patches in reading order.
     dtype: compute dtype.
     remat: what a block keeps for its backward pass.
     attend: attention over whole rows.
   """
-  project = layers.linear(
-    config.hidden_size, True, config.initializer_range, dtype
-  )
+  c = config.vision
+  segments, positions = prompts.patch_segments, prompts.patch_positions
+  project = layers.linear(c.hidden_size, True, c.initializer_range, dtype)
   weights = partition.patch_embed(params["patch_embed"], dtype)
-  x = project.apply({"params": weights}, patches)
+  x = project.apply({"params": weights}, prompts.patches)
   table = partition.pos_embed(params["pos_embed"], dtype)["table"]
-  x += table_positions(config, table, segments, positions).astype(dtype)
-  rope = layers.rotary(tower.rope_angles(config, positions))
-  block = VisionBlock(config, dtype, attend)
+  x += table_positions(c, table, segments, positions).astype(dtype)
+  rope = layers.rotary(tower.rope_angles(c, positions))
+  block = VisionBlock(c, dtype, attend)
 
   def one(x, weights):
     weights = partition.block(weights, dtype)
@@ -219,9 +202,9 @@ def encode(
 
   # Outputs of DeepStack's layers go to places of their own, all others to the
   # last one, which nobody reads: nothing is kept of every layer.
-  taken = config.deepstack_visual_indexes
+  taken = c.deepstack_visual_indexes
   places = [
-    taken.index(i) if i in taken else len(taken) for i in range(config.depth)
+    taken.index(i) if i in taken else len(taken) for i in range(c.depth)
   ]
   blocks = params["blocks"]
   places = tuple(places) if isinstance(blocks, tuple) else jnp.array(places)
@@ -230,12 +213,12 @@ def encode(
 
   def merge(carry, weights, x):
     weights = partition.deepstack(weights, dtype)
-    merger = PatchMerger(config, True, dtype)
+    merger = PatchMerger(c, True, dtype)
     return carry, merger.apply({"params": weights}, x)
 
   _, features = layers.over_layers(
     rematerialize(merge, remat), None, params["deepstack"], kept[:-1]
   )
-  merger = PatchMerger(config, False, dtype)
+  merger = PatchMerger(c, False, dtype)
   weights = partition.merger(params["merger"], dtype)
   return Seen(x, merger.apply({"params": weights}, x), features)

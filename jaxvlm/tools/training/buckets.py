@@ -60,24 +60,24 @@ def _need(row: Row, chat: Chat, budget: PixelBudget) -> Need:
 
 
 def choose(
-  needs: Sequence[Need], batch: int, most: int = _MOST
+  needs: Sequence[Need], least: int, most: int = _MOST
 ) -> tuple[Bucket, ...]:
   """Returns buckets that hold all rows, smallest first.
 
   The cheapest partition of the rows, sorted by prompt or by pictures, into at
   most so many groups; one more only where it saves a tenth of the positions
-  (prompt tokens and patch slots alike) and each group fills a batch.
+  (prompt tokens and patch slots alike) and each group is large enough.
 
   Args:
     needs: of the rows; at least one.
-    batch: rows in a batch.
+    least: rows that a bucket is for, if there are several.
     most: how many buckets there may be.
   """
   sizes = np.array([(-(-n.prompt // _STEP) * _STEP, n.slots) for n in needs])
   cost, shapes = np.inf, [tuple(sizes.max(0))]
   for keys in ((sizes[:, 1], sizes[:, 0]), (sizes[:, 0], sizes[:, 1])):
     for groups, found in enumerate(
-      _partitions(sizes[np.lexsort(keys)], batch, most)
+      _partitions(sizes[np.lexsort(keys)], least, most)
     ):
       if found[0] < _WORTH**groups * cost * (1 - 1e-9):
         cost, shapes = found[0] / _WORTH**groups, found[1]
@@ -85,13 +85,13 @@ def choose(
 
 
 def _partitions(
-  sizes: np.ndarray, batch: int, most: int
+  sizes: np.ndarray, least: int, most: int
 ) -> list[tuple[float, list[tuple[int, int]]]]:
   """Returns (positions, shapes) of the cheapest cuts into 1, 2, … groups.
 
   Args:
     sizes: i64[K, 2] of rows, in the order in which they are cut.
-    batch: least number of rows in a group, if there are several.
+    least: rows in a group, if there are several.
     most: groups.
   """
   shapes = np.maximum.accumulate(sizes)  # of a bucket that ends with the row
@@ -108,7 +108,7 @@ def _partitions(
           (
             (cost + (end - before[-1]) * area[end], [*before, end])
             for cost, before in best[-1][:j]
-            if min(end - before[-1], before[0] + 1) >= batch
+            if min(end - before[-1], before[0] + 1) >= least
           ),
           default=(np.inf, [-1]),
         )

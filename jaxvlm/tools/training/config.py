@@ -45,6 +45,9 @@ class DataConfig(settings.DataConfig):
   patch_slots: tuple[int, ...] = setting(
     "patch slots of each bucket; empty: found from the rows", ()
   )
+  pack: int = setting(
+    "tokens of a stream that short rows of text share; 0: each has its own", 0
+  )
   max_new_tokens: int | None = setting(
     "longest completion; none: the rows' longest, 256 where it is sampled", None
   )

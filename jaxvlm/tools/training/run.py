@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxvlm import distributed
@@ -12,6 +13,7 @@ from jaxvlm.data.chat import Chat
 from jaxvlm.data.images import PixelBudget
 from jaxvlm.data.own import Table, drops, show
 from jaxvlm.data.own.forms import Form
+from jaxvlm.data.rows import Row
 from jaxvlm.eval import harness
 from jaxvlm.eval.harness import ProblemSet
 from jaxvlm.study import (
@@ -48,7 +50,8 @@ class Prepared(NamedTuple):
     recipe: of the objective.
     student: the model that is trained.
     teacher: what it learns from; None without.
-    rows: to learn from.
+    rows: of the user, to learn from.
+    learned: the same as they are learned: packed, if the settings say so.
     held_out: rows whose loss is measured; None without.
     problems: rows whose answers are scored; None without.
     grader: scores sampled answers; None: nothing does.
@@ -60,6 +63,7 @@ class Prepared(NamedTuple):
   student: ModelFolder
   teacher: ModelFolder | None
   rows: Table
+  learned: Sequence[Row]
   held_out: Table | None
   problems: Table | None
   grader: Grader | None
@@ -87,6 +91,11 @@ def check(config: RunConfig) -> None:
   recipe.check(config.stage)
   if not config.data.path:
     raise ValueError("data is empty, expected a file or folder with rows")
+  if given.pack < 0 or (given.pack and recipe.form is not own.answered):
+    raise ValueError(
+      f"data.pack is {given.pack}, expected 0, or for sft the tokens of a"
+      f" stream: {config.objective} is {recipe.told}"
+    )
   if recipe.scored and not config.reward:
     raise ValueError(
       f"reward is empty, and {config.objective} learns from scored answers;"
@@ -162,6 +171,7 @@ def prepare(config: RunConfig, keep: pathlib.Path | None = None) -> Prepared:
     student=student,
     teacher=teacher,
     rows=rows,
+    learned=shapes.rows,
     held_out=held_out,
     problems=problems,
     grader=grader,
@@ -259,6 +269,12 @@ def _train(start: Start, prepared: Prepared) -> None:
   planned = PlannedStage(recipe.planned, stage, assembly, rollout)
   if teacher:
     planned = planned._replace(teacher=teacher.config, form=c.teacher_form)
+  if start.topology and c.data.pack:
+    raise ValueError(
+      f"data.pack is {c.data.pack} beside --plan: the planner knows streams of"
+      " one row; plan with --data.pack=0 --data.max_new_tokens="
+      f"{c.data.max_new_tokens}, which takes the same memory"
+    )
   start.plan(student.config, {c.objective: planned})
   if start.dry_run:
     return
@@ -282,7 +298,7 @@ def _train(start: Start, prepared: Prepared) -> None:
 
 
 def _problems(start: Start, prepared: Prepared) -> Problems:
-  c, rows, measured = prepared.config, prepared.rows.rows, []
+  c, rows, measured = prepared.config, prepared.learned, []
   if prepared.problems:
     asked = prepared.problems.rows
     measured.append(Measured(HELD_OUT, asked, len(asked)))

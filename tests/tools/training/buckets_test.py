@@ -33,7 +33,7 @@ def test_long_prompts_and_large_pictures_have_buckets_of_their_own():
   )
 
 
-def test_a_group_that_fills_no_batch_has_no_bucket():
+def test_a_group_that_is_too_small_has_no_bucket():
   rows = needs(*[(40, 0)] * 50, *[(800, 0)] * 3)
   assert buckets.choose(rows, 4) == (Bucket(800, 0),)
   assert len(buckets.choose(rows, 3)) == 2
