@@ -100,9 +100,14 @@ th, td {
   text-align: right; padding: .3rem .7rem; vertical-align: top;
   border-bottom: 1px solid var(--line); white-space: nowrap;
 }
-th { font-weight: 600; border-bottom-color: var(--soft); }
+th {
+  font-weight: 600; border-bottom-color: var(--soft); white-space: normal;
+  vertical-align: bottom;
+}
 th.t, td.t { text-align: left; white-space: normal; }
 .grouped th.t, .grouped td.t { white-space: nowrap; }
+.grouped td.t + td.t { white-space: normal; min-width: 9rem; }
+td.t:first-child { min-width: 4.5rem; }
 .grouped td .ci { display: block; }
 td b { font-weight: 500; }
 th:first-child, td:first-child { padding-left: 0; }
