@@ -67,7 +67,10 @@ def export(
     )
   rules = models.partition_rules(models.read_config(model))
   found, identity, tree = trained.load_trained(
-    checkpoints, mesh, rules, step=step
+    checkpoints.absolute(),  # orbax reads no other path
+    mesh,
+    rules,
+    step=step,
   )
   student = identity.get("student")
   if student not in (None, models.fingerprint(model)):

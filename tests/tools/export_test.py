@@ -183,14 +183,17 @@ def test_a_trained_decoder_joins_its_frozen_tower(tmp_path, model):
   assert_equal(qwen2_5_vl.load_pretrained(tmp_path / "out")[1], expected)
 
 
-def test_a_merged_model_says_what_base_and_adapters_say(tmp_path, model):
+def test_a_merged_model_says_what_base_and_adapters_say(
+  tmp_path, model, monkeypatch
+):
   config, base = qwen2_5_vl.load_pretrained(model)
   adapters = init_lora(
     base, jax.random.key(0), rank=2, alpha=4.0, pattern="model/"
   )
   adapters = jax.tree.map(lambda x: x + 0.1, adapters)
   where = saved(tmp_path / "c", model, adapters, steps=(1,))
-  publish.export(model, where, tmp_path / "out", MESH)
+  monkeypatch.chdir(tmp_path)  # a path may be relative
+  publish.export(model, where.relative_to(tmp_path), tmp_path / "out", MESH)
   _, merged = qwen2_5_vl.load_pretrained(tmp_path / "out")
   bound, batch = qwen2_5_vl.bind(config), tiny.batch()
   found, expected, before = (
