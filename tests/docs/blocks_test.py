@@ -8,6 +8,7 @@ from tests.docs import pages
 
 # Pages with a test of their own, which says more of them.
 ELSEWHERE = {
+  "WORKSPACE.md",  # recipes: tests/recipes_test.py
   "docs/code.md",
   "docs/graders.md",
   "docs/own_rows.md",

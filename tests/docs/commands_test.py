@@ -22,7 +22,7 @@ from tests.docs import pages
 OTHERS = {"cd", "docker", "export", "git", "pip", "source", "vllm"}
 # Flags of every start, which are no settings.
 START = {"workdir", "dry_run", "plan", "wandb_project"}
-EVERYWHERE = {"help", "helpfull", "helpshort", "verbose", "version"}
+EVERYWHERE = {"help", "helpfull", "helpshort", "quiet", "verbose", "version"}
 
 
 def lines(name):
@@ -90,7 +90,7 @@ def known(words, own=()):
   """
   program, *rest = words
   if program == "jaxvlm":
-    assert rest[0].startswith("--") or rest[0] in main._COMMANDS, words
+    assert rest[0].startswith("--") or rest[0] in main.NAMES, words
     return set() if rest[0].startswith("--") else of_a_command(rest[0])
   if program == "make":
     named = [word for word in rest if "=" not in word]
