@@ -56,8 +56,12 @@ def of_a_command(name):
   found = of_settings(ComputeConfig())
   source = (pages.ROOT / f"jaxvlm/tools/{name}.py").read_text()
   for node in ast.walk(ast.parse(source)):
-    if isinstance(node, ast.Call) and node.args:
-      called = ast.unparse(node.func).rpartition(".")[2]
+    if not isinstance(node, ast.Call):
+      continue
+    called = ast.unparse(node.func).rpartition(".")[2]
+    if called == "define_json":
+      found.add("json")
+    if node.args:
       first = node.args[0]
       if "define" in called.lower() and isinstance(first, ast.Constant):
         found.add(first.value)
