@@ -19,7 +19,7 @@ from jaxvlm.tools.training.recipes import RECIPES
 from tests.docs import pages
 
 # What a shell or an operating system has.
-OTHERS = {"cd", "docker", "export", "git", "pip", "source", "vllm"}
+OTHERS = {"cd", "cp", "docker", "export", "git", "pip", "source", "vllm"}
 # Flags of every start, which are no settings.
 START = {"workdir", "dry_run", "plan", "wandb_project"}
 EVERYWHERE = {"help", "helpfull", "helpshort", "quiet", "verbose", "version"}
