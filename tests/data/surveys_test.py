@@ -29,7 +29,8 @@ class Words:
     return [1] * sum(h * w // 4 for _, h, w in grids) + question.split()
 
   def reply(self, text):
-    return text.split(), None
+    words = text.split()
+    return words, [True] * len(words)
 
 
 ENCODER = Encoder(

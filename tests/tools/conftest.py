@@ -28,5 +28,6 @@ def command(request):
 
 
 def _is_a_commands(flag: str) -> bool:
-  module = flags.FLAGS.find_module_defining_flag(flag) or ""
-  return module.startswith(("jaxvlm.", "experiments."))
+  module = flags.FLAGS.find_module_defining_flag(flag)
+  # A flag that was put back has lost its module.
+  return module is None or module.startswith(("jaxvlm.", "experiments."))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -66,7 +67,10 @@ def test_right_answers_are_written_once(tmp_path):
 
 
 def test_what_was_drawn_is_kept_part_by_part(tmp_path):
-  problems = harness_test.problem_set()
+  prompts = SimpleNamespace(tokens=np.arange(3), mask=np.ones(3, bool))
+  problems = dataclasses.replace(
+    harness_test.problem_set(), batches=((prompts, np.arange(3)),)
+  )
   parts = traces.Parts(tmp_path / "answers", {"seed": 0})
   one = Drawn("seven", 2, True, np.float32(0.5), np.float32(1))
   parts.of(0, problems).add({(0, 0): [one]})
