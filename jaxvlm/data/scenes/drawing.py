@@ -2,10 +2,8 @@
 
 A cell is one merged token of the vision tower, so that an object never
 straddles two: as with the diagrams' glyphs, that lets a model of a million
-parameters learn to see in minutes. So do outlines: an edge that is black
-whatever the color shows the shape apart from it. Without them, and with
-objects moved inside their cells, nano-scenes read colors, sizes and papers
-after 96,000 pictures, and guessed every shape.
+parameters learn to see in minutes. An edge that is black whatever the color
+shows the shape apart from it.
 """
 
 import random
