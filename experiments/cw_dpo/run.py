@@ -4,6 +4,7 @@ Called again with the same --workdir it resumes.
 """
 
 from experiments.cw_dpo import arms, config, problems, report
+from experiments.cw_dpo.design import DESIGN
 from jaxvlm import assets, program
 from jaxvlm.study import checks, folders, main, programs
 from jaxvlm.study.main import Start, Study
@@ -35,7 +36,7 @@ STUDY = Study(
   train=train,
   report=report.write_report,
   followed_by={"stage1": "*/stage2"},
-  last="stage2",
+  last=DESIGN.last,
 )
 
 

@@ -5,7 +5,7 @@ has and a laptop has not: KodCode, HumanEval+, coders of billions of parameters.
 """
 
 from experiments.rank_inversion import arms, config, problems, report
-from experiments.rank_inversion.design import ARMS, CODERS
+from experiments.rank_inversion.design import ARMS, CODERS, DESIGN
 from jaxvlm import assets, program
 from jaxvlm.study import checks, folders, main, programs
 from jaxvlm.study.main import Start, Study
@@ -45,7 +45,7 @@ STUDY = Study(
   check=config.check,
   train=train,
   report=report.write_report,
-  last="grpo",
+  last=DESIGN.last,
 )
 
 

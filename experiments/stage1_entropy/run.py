@@ -6,6 +6,7 @@ number of the paper that is not published stays our choice (`config.py`).
 """
 
 from experiments.stage1_entropy import arms, config, problems, report
+from experiments.stage1_entropy.design import DESIGN
 from jaxvlm import assets, program
 from jaxvlm.study import checks, folders, main, programs, stages
 from jaxvlm.study.main import Start, Study
@@ -41,7 +42,7 @@ STUDY = Study(
   train=train,
   report=report.write_report,
   followed_by={arm: f"{arm}/grpo" for arm in ("sft_early", "sft_over", "opd")},
-  last="grpo",
+  last=DESIGN.last,
 )
 
 

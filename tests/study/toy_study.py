@@ -117,5 +117,5 @@ STUDY = main.Study(
   check=lambda settings: checks.check(settings, DESIGN.arms),
   train=train,
   report=report,
-  last="grpo",
+  last=DESIGN.last,
 )
